@@ -1,0 +1,44 @@
+//! The QEMU migration stream (QEMU 2.0 to 10.2). Everything on the wire is big-endian.
+//!
+//! Sources: QEMU `migration/savevm.c`, `migration/ram.c`, `migration/migration.c`,
+//! `migration/multifd.c`; `docs/devel/migration/main.rst`.
+
+pub mod command;
+pub mod element;
+pub mod ram;
+pub mod resync;
+pub mod return_path;
+pub mod stream;
+pub mod vmdesc;
+
+/// What a decoder says about the first bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// These bytes begin such a stream.
+    Yes,
+    /// They do not.
+    No,
+    /// Too few bytes to tell, and nothing against it yet.
+    NeedMore,
+}
+
+/// `QEVM`, the first four bytes of a migration stream (`QEMU_VM_FILE_MAGIC`, savevm.h).
+pub const MAGIC: u32 = 0x5145_564d;
+
+/// The only stream version in use (`QEMU_VM_FILE_VERSION`, savevm.h); 2 is from before 2009.
+pub const VERSION: u32 = 3;
+
+/// Page size of x86, s390x, ppc64 and usually aarch64 guests, assumed until the stream says
+/// otherwise. Bytes.
+pub const DEFAULT_PAGE_SIZE: u32 = 4096;
+
+/// Is this the beginning of a migration stream's main channel?
+pub fn probe(input: &[u8]) -> Probe {
+    let magic = [0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3];
+    let n = input.len().min(magic.len());
+    match (input[..n] == magic[..n], n == magic.len()) {
+        (true, true) => Probe::Yes,
+        (true, false) => Probe::NeedMore,
+        (false, _) => Probe::No,
+    }
+}

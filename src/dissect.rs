@@ -1,0 +1,443 @@
+//! From bytes in order to what the protocols said. Knows no phase.
+//!
+//! A connection's protocol is found by its content, on any port, and decided once.
+
+pub mod event;
+mod guest;
+mod libvirt;
+mod qemu;
+mod rounds;
+
+use phasescope_parsers::libvirt::header as rpc;
+use phasescope_parsers::qemu::{self as migration, Probe, resync};
+
+pub use event::{Event, Kind, Protocol};
+
+use crate::capture::Frame;
+use crate::net::flow::Interest;
+use crate::net::tcp::{HalfStats, Missing};
+use crate::net::{Body, Chunk, Direction, FlowInfo, Flows, Handler, Oddities, Packet, Stamp, What};
+
+/// Bytes of a connection that are searched for an anchor where its beginning was not seen.
+const MAX_SEARCH: u64 = 1 << 20;
+
+/// Bytes that one direction may hold back while its protocol is looked for: a chain of RAM records.
+const MAX_PREFIX: usize = 32 << 10;
+
+/// Bytes held back in that way over all connections.
+const MAX_PREFIX_TOTAL: usize = 8 << 20;
+
+/// Receives events in the order of their frames, and what `scrub` needs.
+pub trait Sink {
+    /// Something a protocol said.
+    fn event(&mut self, event: Event);
+
+    /// Is [`Sink::reveal`] listened to? Saves the work where it is not.
+    fn wants_bytes(&self) -> bool {
+        false
+    }
+
+    /// Bytes of a connection that hold no guest memory and no secret. What is not revealed before
+    /// [`Sink::resolved`] passes it is content.
+    fn reveal(&mut self, flow: u64, direction: Direction, offset: u64, bytes: &[u8]) {
+        let _ = (flow, direction, offset, bytes);
+    }
+
+    /// Every byte of this direction before `offset` has been revealed or is content.
+    fn resolved(&mut self, flow: u64, direction: Direction, offset: u64) {
+        let _ = (flow, direction, offset);
+    }
+}
+
+/// What the traffic looked like as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Their bytes on the wire.
+    pub bytes: u64,
+    /// Frames that the snap length cut.
+    pub cut_packets: u64,
+    /// Counters of all TCP connections.
+    pub tcp: HalfStats,
+    /// TCP connections.
+    pub connections: u64,
+    /// Irregularities.
+    pub oddities: Oddities,
+}
+
+/// The whole way from frames to events.
+#[derive(Debug, Default)]
+pub struct Dissector {
+    flows: Flows<Conversation>,
+    guests: guest::Guests,
+    traffic: Traffic,
+    /// Bytes that wait for a decision.
+    undecided: usize,
+}
+
+impl Dissector {
+    /// Takes the next frame; gives back its layers.
+    pub fn frame<'a>(
+        &mut self,
+        frame: &Frame<'a>,
+        sink: &mut impl Sink,
+    ) -> Option<Packet<'a>> {
+        let stamp = Stamp {
+            time: frame.time,
+            frame: frame.number,
+        };
+        let traffic = &mut self.traffic;
+        traffic.packets += 1;
+        traffic.bytes += u64::from(frame.wire_len);
+        traffic.cut_packets += u64::from(frame.data.len() < frame.wire_len as usize);
+        let Some(packet) = Packet::read(frame) else {
+            traffic.oddities.note("link-layer-not-understood");
+            return None;
+        };
+        if let Body::Fragment(_) = packet.body {
+            traffic.oddities.note("ip-fragment");
+        }
+        self.guests
+            .packet(&packet, frame.interface, stamp, &mut |e| sink.event(e));
+        let mut dispatch = Dispatch {
+            sink,
+            oddities: &mut traffic.oddities,
+            undecided: &mut self.undecided,
+        };
+        self.flows
+            .packet(&packet, frame.wire_len, stamp, &mut dispatch);
+        Some(packet)
+    }
+
+    /// The capture has ended.
+    pub fn finish(&mut self, sink: &mut impl Sink) {
+        let mut dispatch = Dispatch {
+            sink,
+            oddities: &mut self.traffic.oddities,
+            undecided: &mut self.undecided,
+        };
+        self.flows.finish(&mut dispatch);
+    }
+
+    /// The traffic so far.
+    pub fn traffic(&self) -> Traffic {
+        let mut traffic = self.traffic.clone();
+        traffic.tcp = self.flows.stats();
+        traffic.connections = self.flows.seen();
+        for (name, n) in [
+            ("flow-table-full", self.flows.evicted()),
+            ("reassembly-memory-full", self.flows.memory_full()),
+            ("reassembly-buffer-full", traffic.tcp.buffer_overflows),
+            ("hardware-address-table-full", self.guests.overflow()),
+        ] {
+            traffic.oddities.add(name, n);
+        }
+        traffic
+    }
+}
+
+/// State of one connection.
+#[derive(Debug, Default)]
+enum Conversation {
+    /// Nothing has been sent yet.
+    #[default]
+    New,
+    /// Not enough seen.
+    Undecided(Box<Undecided>),
+    Libvirt(Box<libvirt::Connection>),
+    Qemu(Box<qemu::Connection>),
+    /// Some other protocol.
+    Unknown,
+}
+
+/// Bytes of one direction that wait for a decision.
+#[derive(Debug, Default)]
+struct Prefix {
+    bytes: Vec<u8>,
+    stamp: Option<Stamp>,
+    /// Offset of the first of `bytes`.
+    offset: u64,
+    refused: bool,
+}
+
+#[derive(Debug, Default)]
+struct Undecided {
+    prefixes: [Prefix; 2],
+    searched: u64,
+}
+
+/// What the first bytes of a direction are.
+enum Verdict {
+    Is(Protocol, Where),
+    No,
+    NeedMore,
+}
+
+/// Where in its protocol a direction stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Start,
+    Middle,
+}
+
+/// From one connection's chunks to events.
+struct Dispatch<'a, S> {
+    sink: &'a mut S,
+    oddities: &'a mut Oddities,
+    undecided: &'a mut usize,
+}
+
+impl<S: Sink> Handler<Conversation> for Dispatch<'_, S> {
+    fn chunk(
+        &mut self,
+        flow: &FlowInfo,
+        state: &mut Conversation,
+        chunk: Chunk<'_>,
+    ) -> Interest {
+        let Chunk {
+            direction,
+            stamp,
+            what,
+        } = chunk;
+        match what {
+            What::Data(offset, bytes) => self.data(flow, state, direction, stamp, offset, bytes),
+            What::Gap(offset, length, missing) => {
+                self.gap(flow, state, direction, stamp, (offset, length, missing));
+            }
+            What::End => self.end(flow, state, stamp),
+            What::Opened | What::Accepted | What::Fin | What::Reset => {}
+        }
+        match state {
+            Conversation::Unknown => Interest::Counters,
+            _ => Interest::Bytes,
+        }
+    }
+}
+
+impl<S: Sink> Dispatch<'_, S> {
+    fn data(
+        &mut self,
+        flow: &FlowInfo,
+        state: &mut Conversation,
+        direction: Direction,
+        stamp: Stamp,
+        offset: u64,
+        bytes: &[u8],
+    ) {
+        match state {
+            Conversation::Qemu(c) => c.data(flow.id, direction, stamp, offset, bytes, self.sink),
+            Conversation::Libvirt(c) => c.data(flow, direction, stamp, bytes, self.sink),
+            Conversation::Unknown => {}
+            Conversation::New => {
+                *state = Conversation::Undecided(Box::default());
+                self.data(flow, state, direction, stamp, offset, bytes);
+            }
+            Conversation::Undecided(u) => {
+                *self.undecided -= u.held();
+                let room = MAX_PREFIX_TOTAL - *self.undecided;
+                let found = u.look(flow, direction, stamp, offset, bytes, room);
+                *self.undecided += u.held();
+                if let Some((protocol, place)) = found {
+                    *self.undecided -= u.held();
+                    let prefixes = std::mem::take(&mut u.prefixes);
+                    *state = begin(protocol, place, direction, offset, &prefixes);
+                    self.recognised(flow, protocol, stamp);
+                    for (d, p) in [Direction::ToServer, Direction::ToClient]
+                        .into_iter()
+                        .zip(prefixes)
+                    {
+                        if let (Some(stamp), false) = (p.stamp, p.bytes.is_empty()) {
+                            self.data(flow, state, d, stamp, p.offset, &p.bytes);
+                        }
+                    }
+                    self.data(flow, state, direction, stamp, offset, bytes);
+                } else if u.hopeless(flow) {
+                    *self.undecided -= u.held();
+                    *state = Conversation::Unknown;
+                }
+            }
+        }
+    }
+
+    fn gap(
+        &mut self,
+        flow: &FlowInfo,
+        state: &mut Conversation,
+        direction: Direction,
+        stamp: Stamp,
+        (offset, length, missing): (u64, u64, Missing),
+    ) {
+        match state {
+            Conversation::Qemu(c) => c.gap(flow.id, direction, stamp, length, self.sink),
+            Conversation::Libvirt(c) => c.gap(flow, direction, stamp, length, self.sink),
+            Conversation::New => *state = Conversation::Undecided(Box::default()),
+            Conversation::Undecided(u) => {
+                *self.undecided -= u.held();
+                u.forget(direction);
+                *self.undecided += u.held();
+            }
+            Conversation::Unknown => {}
+        }
+        if matches!(state, Conversation::Qemu(_) | Conversation::Libvirt(_)) {
+            self.sink.event(Event {
+                stamp,
+                begin: stamp,
+                flow: Some((flow.id, direction)),
+                kind: Kind::Gap {
+                    offset,
+                    length,
+                    missing,
+                },
+            });
+        }
+    }
+
+    fn recognised(&mut self, flow: &FlowInfo, protocol: Protocol, stamp: Stamp) {
+        self.sink.event(Event {
+            stamp,
+            begin: flow.first,
+            flow: Some((flow.id, Direction::ToServer)),
+            kind: Kind::Recognised(protocol, Box::new(flow.clone())),
+        });
+    }
+
+    fn end(&mut self, flow: &FlowInfo, state: &mut Conversation, stamp: Stamp) {
+        let protocol = match state {
+            Conversation::Qemu(c) => {
+                c.end(flow.id, stamp, self.sink);
+                Protocol::QemuMigration
+            }
+            Conversation::Libvirt(c) => {
+                c.end(flow, stamp, self.sink);
+                if c.lost_step() {
+                    self.oddities.note("libvirt-rpc-out-of-step");
+                }
+                Protocol::LibvirtRpc
+            }
+            Conversation::Undecided(u) => {
+                *self.undecided -= u.held();
+                return;
+            }
+            Conversation::New | Conversation::Unknown => return,
+        };
+        self.sink.event(Event {
+            stamp,
+            begin: flow.first,
+            flow: Some((flow.id, Direction::ToServer)),
+            kind: Kind::Ended(protocol, Box::new(flow.clone())),
+        });
+    }
+}
+
+fn begin(
+    protocol: Protocol,
+    place: Where,
+    direction: Direction,
+    offset: u64,
+    prefixes: &[Prefix; 2],
+) -> Conversation {
+    let prefix = &prefixes[direction.index()];
+    let at = if prefix.bytes.is_empty() {
+        offset
+    } else {
+        prefix.offset
+    };
+    match protocol {
+        Protocol::LibvirtRpc => {
+            Conversation::Libvirt(Box::new(libvirt::Connection::new(place == Where::Middle)))
+        }
+        Protocol::QemuMigration => {
+            let middle = (place == Where::Middle).then_some(at);
+            Conversation::Qemu(Box::new(qemu::Connection::new(direction, middle)))
+        }
+    }
+}
+
+impl Undecided {
+    /// Looks at the next bytes of a direction. Those that do not decide are kept.
+    fn look(
+        &mut self,
+        flow: &FlowInfo,
+        direction: Direction,
+        stamp: Stamp,
+        offset: u64,
+        bytes: &[u8],
+        room: usize,
+    ) -> Option<(Protocol, Where)> {
+        let start = flow.from_start[direction.index()];
+        let prefix = &mut self.prefixes[direction.index()];
+        if prefix.refused {
+            return None;
+        }
+        self.searched = self.searched.saturating_add(bytes.len() as u64);
+        let had = prefix.bytes.len();
+        let verdict = if had == 0 {
+            verdict(bytes, start && offset == 0)
+        } else {
+            // Enough of the new bytes to decide; they are given on by the caller.
+            prefix.bytes.extend_from_slice(bytes);
+            let v = verdict(&prefix.bytes, start && prefix.offset == 0);
+            prefix.bytes.truncate(had);
+            v
+        };
+        match verdict {
+            Verdict::Is(protocol, place) => return Some((protocol, place)),
+            Verdict::No if start => prefix.refused = true,
+            Verdict::No => prefix.bytes.clear(),
+            // A candidate that goes on for too long is none.
+            Verdict::NeedMore if had + bytes.len() > MAX_PREFIX.min(room) => prefix.bytes.clear(),
+            Verdict::NeedMore => {
+                if had == 0 {
+                    prefix.offset = offset;
+                    prefix.stamp = Some(stamp);
+                }
+                prefix.bytes.extend_from_slice(bytes);
+            }
+        }
+        None
+    }
+
+    fn forget(&mut self, direction: Direction) {
+        let prefix = &mut self.prefixes[direction.index()];
+        prefix.bytes.clear();
+        prefix.refused = false;
+    }
+
+    /// Both directions have spoken and said nothing that is known, or too much has gone by.
+    fn hopeless(&self, flow: &FlowInfo) -> bool {
+        // The client speaks first in every protocol known here.
+        let refused = flow.from_start[0] && self.prefixes[0].refused;
+        refused || self.searched > MAX_SEARCH
+    }
+
+    fn held(&self) -> usize {
+        self.prefixes.iter().map(|p| p.bytes.len()).sum()
+    }
+}
+
+fn verdict(bytes: &[u8], start: bool) -> Verdict {
+    match rpc::probe(bytes) {
+        rpc::Probe::Yes => {
+            let place = if start { Where::Start } else { Where::Middle };
+            return Verdict::Is(Protocol::LibvirtRpc, place);
+        }
+        rpc::Probe::NeedMore if start => return Verdict::NeedMore,
+        _ => {}
+    }
+    match migration::probe(bytes) {
+        Probe::Yes => return Verdict::Is(Protocol::QemuMigration, Where::Start),
+        Probe::NeedMore if start => return Verdict::NeedMore,
+        _ => {}
+    }
+    if start {
+        return Verdict::No;
+    }
+    match resync::search(bytes, migration::DEFAULT_PAGE_SIZE, |_| false) {
+        resync::Found::Record(_) | resync::Found::Footer(_) => {
+            Verdict::Is(Protocol::QemuMigration, Where::Middle)
+        }
+        resync::Found::NeedMore(_) => Verdict::NeedMore,
+        resync::Found::Nothing(_) => Verdict::No,
+    }
+}

@@ -1,0 +1,250 @@
+//! What a protocol said, when, and in which frame.
+
+use std::net::IpAddr;
+
+use phasescope_parsers::libvirt::header::Header;
+use phasescope_parsers::libvirt::message::Body;
+use phasescope_parsers::qemu::element::ElementType;
+use phasescope_parsers::qemu::ram::Counts;
+use phasescope_parsers::qemu::return_path::Message;
+
+use crate::net::tcp::Missing;
+use crate::net::{Direction, FlowInfo, Mac, Stamp};
+
+/// An application protocol that is recognised by its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// libvirt's remote protocol.
+    LibvirtRpc,
+    /// Main channel of a QEMU migration stream.
+    QemuMigration,
+}
+
+impl Protocol {
+    /// Short name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::LibvirtRpc => "libvirt-rpc",
+            Protocol::QemuMigration => "qemu-migration",
+        }
+    }
+}
+
+/// One thing that a protocol said.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The frame that completed it: the one in which Wireshark shows it.
+    pub stamp: Stamp,
+    /// The frame that holds its first byte.
+    pub begin: Stamp,
+    /// The connection and the direction; none for guest traffic.
+    pub flow: Option<(u64, Direction)>,
+    /// What.
+    pub kind: Kind,
+}
+
+/// What was said.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A connection whose protocol is known: what the network showed of it so far.
+    Recognised(Protocol, Box<FlowInfo>),
+    /// A recognised connection has ended; its counters are final.
+    Ended(Protocol, Box<FlowInfo>),
+    /// Bytes of a recognised connection are missing.
+    Gap {
+        /// Offset in the direction's stream, bytes.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// Why.
+        missing: Missing,
+    },
+    /// A libvirt RPC message.
+    Rpc(Box<Rpc>),
+    /// Something in a migration stream, or on its return path.
+    Qemu(Qemu),
+    /// Guest traffic.
+    Guest(Guest),
+}
+
+/// A libvirt RPC message.
+#[derive(Debug, Clone)]
+pub struct Rpc {
+    /// Its header.
+    pub header: Header,
+    /// Procedure name, where it is known.
+    pub name: Option<&'static str>,
+    /// Its decoded body.
+    pub body: Body,
+    /// Bytes of the body that were not captured.
+    pub missing: u32,
+}
+
+/// Something in a migration stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Qemu {
+    /// Magic and version.
+    Header,
+    /// Machine type.
+    Configuration {
+        /// For example `pc-q35-9.2`.
+        machine: String,
+    },
+    /// The guest's UUID, from the configuration.
+    Uuid([u8; 16]),
+    /// A section begins.
+    Section {
+        /// START, PART, END or FULL.
+        kind: ElementType,
+        /// Section id.
+        id: u32,
+        /// Device name.
+        name: String,
+        /// Inside PACKAGED.
+        packaged: bool,
+    },
+    /// The RAM block list.
+    RamBlocks {
+        /// Blocks.
+        count: usize,
+        /// Their bytes in use.
+        bytes: u64,
+    },
+    /// A `ram` section's records have ended.
+    RamPart {
+        /// START, PART or END; `None` where its beginning was not seen.
+        kind: Option<ElementType>,
+        /// What it held.
+        counts: Counts,
+        /// False where the stream broke off or was lost inside the section.
+        complete: bool,
+    },
+    /// A device's state has ended.
+    Device {
+        /// Device name.
+        name: String,
+        /// Bytes, head included.
+        length: u64,
+    },
+    /// A command.
+    Command {
+        /// Number.
+        number: u16,
+        /// QEMU's name.
+        name: &'static str,
+        /// Its value, for PING and PACKAGED.
+        value: Option<u32>,
+    },
+    /// The nested list of PACKAGED has ended.
+    PackagedEnd,
+    /// End of the element list.
+    EndOfStream,
+    /// Description of the device state.
+    VmDescription {
+        /// Bytes of JSON.
+        length: u32,
+        /// FULL sections whose length agrees with the description, and all that it lists.
+        agreeing: Option<(usize, usize)>,
+    },
+    /// The multifd channels were told to synchronise.
+    MultifdFlush,
+    /// A pre-copy round has ended (inferred from repeated pages).
+    Round(Round),
+    /// Out of step.
+    Lost,
+    /// In step again.
+    Found,
+    /// A message of the destination.
+    ReturnPath(Message),
+}
+
+/// One pass over the guest's memory, as far as repeats of pages show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// From 1.
+    pub index: u32,
+    /// Its first page record.
+    pub start: Stamp,
+    /// Its last page record.
+    pub end: Stamp,
+    /// Pages by kind, and bytes of their records.
+    pub counts: Counts,
+    /// The guest was stopped: this round lies in the END of `ram`.
+    pub stopped: bool,
+}
+
+/// Guest traffic that shows whether, and where, the guest lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// ICMP or ICMPv6 echo.
+    Echo(Echo),
+    /// A reverse ARP request: QEMU announces the guest's new place.
+    Rarp {
+        /// The guest's address.
+        mac: Mac,
+    },
+    /// ARP; gratuitous where sender and target address are equal.
+    Arp {
+        /// Sender's hardware address.
+        mac: Mac,
+        /// Sender's protocol address.
+        address: IpAddr,
+        /// Announces itself.
+        gratuitous: bool,
+    },
+    /// Unsolicited neighbour advertisement (RFC 4861, section 7.2.6).
+    NeighborAdvertisement {
+        /// Sender's hardware address.
+        mac: Mac,
+        /// Target address.
+        address: IpAddr,
+    },
+    /// A hardware address was silent for a while, and is heard again now.
+    Silence {
+        /// Whose.
+        mac: Mac,
+        /// Its last frame before.
+        last: Stamp,
+        /// What ended the silence.
+        by: Sign,
+        /// The way its last frame before came, and the way of this one.
+        paths: (Path, Path),
+    },
+}
+
+/// What kind of frame ended a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// QEMU's announcement, which may precede the guest's return by some milliseconds.
+    Rarp,
+    /// The guest's own frame.
+    Frame,
+}
+
+/// The way that a frame came: capture interface and, in a tunnel, the host that sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path {
+    /// Capture interface.
+    pub interface: u32,
+    /// Sender of the outer packet.
+    pub tunnel_source: Option<IpAddr>,
+}
+
+/// An echo request or reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Echo {
+    /// Reply or request.
+    pub reply: bool,
+    /// Who pings (sender of the request).
+    pub pinger: IpAddr,
+    /// Who is pinged.
+    pub target: IpAddr,
+    /// Hardware address of the pinged side, where the frame shows one.
+    pub target_mac: Option<Mac>,
+    /// Identifier.
+    pub id: u16,
+    /// Sequence number.
+    pub sequence: u16,
+    /// The way it came.
+    pub path: Path,
+}

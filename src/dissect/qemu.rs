@@ -1,0 +1,290 @@
+//! A migration connection: the stream one way, the return path the other.
+
+use phasescope_parsers::qemu::command;
+use phasescope_parsers::qemu::element::ElementType;
+use phasescope_parsers::qemu::ram::{Counts, PageKind};
+use phasescope_parsers::qemu::return_path::ReturnPath;
+use phasescope_parsers::qemu::stream::{self, Decoder, Item};
+use phasescope_parsers::qemu::vmdesc;
+
+use super::Sink;
+use super::event::{Event, Kind, Qemu};
+use super::rounds::Rounds;
+use crate::net::{Direction, Stamp};
+
+/// Device lengths that are kept to compare with the description.
+const MAX_DEVICES: usize = 4096;
+
+/// State of one migration connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The side that sends the stream.
+    source: Direction,
+    decoder: Decoder<Stamp>,
+    return_path: ReturnPath<Stamp>,
+    watch: Watch,
+}
+
+/// What is remembered between items.
+#[derive(Debug, Default)]
+struct Watch {
+    rounds: Rounds,
+    /// The open `ram` section.
+    ram: Option<ElementType>,
+    /// Counts at the last [`Qemu::RamPart`].
+    told: Counts,
+    /// Kind and name of the open device section.
+    device: Option<(ElementType, String)>,
+    /// Names and lengths of the FULL sections, in order.
+    devices: Vec<(String, u64)>,
+    page_shift: u32,
+}
+
+/// Where events go.
+struct Out<'a, S> {
+    sink: &'a mut S,
+    flow: u64,
+    direction: Direction,
+    stamp: Stamp,
+}
+
+impl<S: Sink> Out<'_, S> {
+    fn event(&mut self, begin: Stamp, what: Qemu) {
+        self.sink.event(Event {
+            stamp: self.stamp,
+            begin,
+            flow: Some((self.flow, self.direction)),
+            kind: Kind::Qemu(what),
+        });
+    }
+}
+
+struct Adapter<'a, 'b, S> {
+    out: &'b mut Out<'a, S>,
+    watch: &'b mut Watch,
+}
+
+impl Connection {
+    /// A stream whose first byte `source` sends; `offset` where it is picked up in the middle.
+    pub(super) fn new(source: Direction, middle: Option<u64>) -> Self {
+        Self {
+            source,
+            decoder: middle.map_or_else(Decoder::new, Decoder::in_the_middle),
+            return_path: ReturnPath::new(),
+            watch: Watch::default(),
+        }
+    }
+
+    /// Bytes in order.
+    pub(super) fn data(
+        &mut self,
+        flow: u64,
+        direction: Direction,
+        stamp: Stamp,
+        offset: u64,
+        bytes: &[u8],
+        sink: &mut impl Sink,
+    ) {
+        let mut out = Out {
+            sink,
+            flow,
+            direction,
+            stamp,
+        };
+        if direction == self.source {
+            self.watch.page_shift = self.decoder.page_size().trailing_zeros();
+            let mut adapter = Adapter {
+                out: &mut out,
+                watch: &mut self.watch,
+            };
+            self.decoder.push(stamp, bytes, &mut adapter);
+            let resolved = self.decoder.resolved();
+            sink.resolved(flow, direction, resolved);
+        } else {
+            let mut at = offset - self.return_path.pending() as u64;
+            self.return_path.push(stamp, bytes, &mut |m, begin, raw| {
+                out.event(begin, Qemu::ReturnPath(m));
+                out.sink.reveal(flow, direction, at, raw);
+                at += raw.len() as u64;
+            });
+            let done = offset + bytes.len() as u64 - self.return_path.pending() as u64;
+            sink.resolved(flow, direction, done);
+        }
+    }
+
+    /// Missing bytes.
+    pub(super) fn gap(
+        &mut self,
+        flow: u64,
+        direction: Direction,
+        stamp: Stamp,
+        length: u64,
+        sink: &mut impl Sink,
+    ) {
+        let mut out = Out {
+            sink,
+            flow,
+            direction,
+            stamp,
+        };
+        if direction == self.source {
+            let mut adapter = Adapter {
+                out: &mut out,
+                watch: &mut self.watch,
+            };
+            self.decoder.gap(length, stamp, &mut adapter);
+            let resolved = self.decoder.resolved();
+            sink.resolved(flow, direction, resolved);
+        } else {
+            self.return_path.gap(length);
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {
+        let mut out = Out {
+            sink,
+            flow,
+            direction: self.source,
+            stamp,
+        };
+        let mut adapter = Adapter {
+            out: &mut out,
+            watch: &mut self.watch,
+        };
+        self.decoder.finish(stamp, &mut adapter);
+        let counts = self.watch.untold(self.decoder.counts());
+        if counts.pages() > 0 {
+            let kind = self.watch.ram.take();
+            let complete = false;
+            out.event(stamp, Qemu::RamPart { kind, counts, complete });
+        }
+        if let Some(round) = self.watch.rounds.finish() {
+            out.event(stamp, Qemu::Round(round));
+        }
+        let resolved = self.decoder.resolved();
+        sink.resolved(flow, self.source, resolved);
+    }
+}
+
+impl Watch {
+    /// Pages that no event has told yet.
+    fn untold(&mut self, total: Counts) -> Counts {
+        let t = self.told;
+        self.told = total;
+        Counts {
+            normal: total.normal - t.normal,
+            zero: total.zero - t.zero,
+            xbzrle: total.xbzrle - t.xbzrle,
+            compressed: total.compressed - t.compressed,
+            bytes: total.bytes - t.bytes,
+        }
+    }
+}
+
+impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
+    fn item(&mut self, item: Item<'_>, begin: Stamp, _offset: u64) {
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let event = match item {
+            Item::Header => Qemu::Header,
+            Item::Configuration { machine } => Qemu::Configuration {
+                machine: text(machine),
+            },
+            Item::Uuid(uuid) => match uuid.try_into() {
+                Ok(uuid) => Qemu::Uuid(uuid),
+                Err(_) => return,
+            },
+            Item::SectionBegin {
+                kind,
+                id,
+                name,
+                packaged,
+            } => {
+                let name = name.to_owned();
+                if name == "ram" {
+                    self.watch.ram = Some(kind);
+                    if kind == ElementType::SectionEnd
+                        && let Some(round) = self.watch.rounds.stopped(begin)
+                    {
+                        self.out.event(begin, Qemu::Round(round));
+                    }
+                } else {
+                    self.watch.device = Some((kind, name.clone()));
+                }
+                Qemu::Section {
+                    kind,
+                    id,
+                    name,
+                    packaged,
+                }
+            }
+            Item::RamBlocks { count, bytes } => Qemu::RamBlocks { count, bytes },
+            Item::RamEnd { counts } => {
+                self.watch.told += counts;
+                Qemu::RamPart {
+                    kind: self.watch.ram.take(),
+                    counts,
+                    complete: true,
+                }
+            }
+            Item::DeviceEnd { length, .. } => {
+                let (kind, name) = self
+                    .watch
+                    .device
+                    .take()
+                    .unwrap_or((ElementType::SectionPart, String::new()));
+                if kind == ElementType::SectionFull && self.watch.devices.len() < MAX_DEVICES {
+                    self.watch.devices.push((name.clone(), length));
+                }
+                Qemu::Device { name, length }
+            }
+            Item::Command(c) => Qemu::Command {
+                number: c.number,
+                name: c.name(),
+                value: matches!(c.number, command::PING | command::PACKAGED)
+                    .then(|| c.value())
+                    .flatten(),
+            },
+            Item::PackagedEnd => Qemu::PackagedEnd,
+            Item::EndOfStream => Qemu::EndOfStream,
+            Item::VmDescription { length, json } => Qemu::VmDescription {
+                length,
+                agreeing: json
+                    .and_then(vmdesc::parse)
+                    .map(|d| agreement(&d, &self.watch.devices)),
+            },
+            Item::MultifdFlush => Qemu::MultifdFlush,
+            Item::Lost => Qemu::Lost,
+            Item::Found => Qemu::Found,
+        };
+        self.out.event(begin, event);
+    }
+
+    #[inline]
+    fn page(&mut self, block: Option<u16>, address: u64, kind: PageKind, bytes: u64) {
+        let page = address >> self.watch.page_shift;
+        let stamp = self.out.stamp;
+        if let Some(round) = self.watch.rounds.page(block, page, kind, bytes, stamp) {
+            self.out.event(stamp, Qemu::Round(round));
+        }
+    }
+
+    fn reveal(&mut self, offset: u64, bytes: &[u8]) {
+        let out = &mut *self.out;
+        out.sink.reveal(out.flow, out.direction, offset, bytes);
+    }
+}
+
+/// How many device sections have the length that the description implies.
+fn agreement(d: &vmdesc::VmDescription, seen: &[(String, u64)]) -> (usize, usize) {
+    // A FULL section's head: type, id, name with its length byte, instance, version; the footer
+    // is not counted.
+    let head = |name: &str| 1 + 4 + 1 + name.len() as u64 + 4 + 4;
+    let agreeing = d
+        .devices
+        .iter()
+        .zip(seen)
+        .filter(|(d, s)| d.name == s.0 && d.payload.is_some_and(|p| p + head(&d.name) == s.1))
+        .count();
+    (agreeing, d.devices.len())
+}
