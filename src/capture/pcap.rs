@@ -1,0 +1,150 @@
+//! libpcap's file format. Source: draft-ietf-opsawg-pcap.
+
+use pcap_parser::nom::IResult;
+use pcap_parser::{LegacyPcapBlock, PcapError, PcapHeader};
+
+use super::block::Block;
+use super::{Damage, Fault, Format, Interface, LinkType, MAX_FRAME, Record};
+use crate::time::Timestamp;
+
+const HEADER_LEN: usize = 24;
+const RECORD_LEN: usize = 16;
+/// Kuznetzov's "modified" format has eight bytes more in each record.
+const MODIFIED_RECORD_LEN: usize = 24;
+
+/// One of pcap-parser's record functions.
+type ParseRecord =
+    for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
+
+/// A file in libpcap's format.
+#[derive(Debug)]
+pub(super) struct Pcap {
+    header: PcapHeader,
+    link: LinkType,
+    parse: ParseRecord,
+    record_len: usize,
+    /// Nanoseconds in one unit of the fraction.
+    unit_ns: i64,
+}
+
+impl Pcap {
+    pub(super) fn is_magic(first: &[u8]) -> bool {
+        matches!(
+            *first,
+            [0xd4, 0xc3, 0xb2, 0xa1]
+                | [0xa1, 0xb2, 0xc3, 0xd4]
+                | [0x4d, 0x3c, 0xb2, 0xa1]
+                | [0xa1, 0xb2, 0x3c, 0x4d]
+                | [0x34, 0xcd, 0xb2, 0xa1]
+        )
+    }
+
+    pub(super) fn new(block: &mut Block) -> Result<Self, Fault> {
+        let Ok((_, header)) = pcap_parser::parse_pcap_header(block.want(HEADER_LEN)?) else {
+            return Err(Fault::Damage(Damage {
+                offset: 0,
+                what: "the file ends inside its header".to_owned(),
+                truncated: true,
+            }));
+        };
+        block.take(HEADER_LEN);
+        let (parse, record_len): (ParseRecord, _) =
+            match (header.is_modified_format(), header.is_bigendian()) {
+                (true, _) => (pcap_parser::parse_pcap_frame_modified, MODIFIED_RECORD_LEN),
+                (_, true) => (pcap_parser::parse_pcap_frame_be, RECORD_LEN),
+                _ => (pcap_parser::parse_pcap_frame, RECORD_LEN),
+            };
+        Ok(Self {
+            link: LinkType::from_number(header.network.0 as u32),
+            unit_ns: if header.is_nanosecond_precision() {
+                1
+            } else {
+                1000
+            },
+            header,
+            parse,
+            record_len,
+        })
+    }
+
+    pub(super) fn format(&self) -> Format {
+        if self.unit_ns == 1 {
+            Format::PcapNanos
+        } else {
+            Format::PcapMicros
+        }
+    }
+
+    pub(super) fn interface(&self) -> Interface {
+        Interface {
+            link: self.link,
+            name: None,
+            snap_length: self.header.snaplen,
+        }
+    }
+
+    #[inline]
+    pub(super) fn next_record(&mut self, block: &mut Block) -> Result<Option<Record>, Fault> {
+        let window = block.want(self.record_len)?;
+        if window.is_empty() {
+            return Ok(None);
+        }
+        if let Ok((_, r)) = (self.parse)(window)
+            && r.data.len() <= MAX_FRAME
+        {
+            let (time, wire_len, len) = (self.time(&r), r.origlen.max(r.caplen), r.data.len());
+            return Ok(Some(self.record(block, time, wire_len, len)));
+        }
+        self.next_record_slowly(block)
+    }
+
+    fn record(&self, block: &mut Block, time: Timestamp, wire_len: u32, len: usize) -> Record {
+        block.take(self.record_len);
+        Record {
+            time,
+            interface: 0,
+            link: self.link,
+            wire_len,
+            range: block.take(len),
+        }
+    }
+
+    /// The record is not whole in the block, or not whole in the file, or no record.
+    #[cold]
+    fn next_record_slowly(&mut self, block: &mut Block) -> Result<Option<Record>, Fault> {
+        let offset = block.offset();
+        let damage = |what: &str, truncated| {
+            Fault::Damage(Damage {
+                offset,
+                what: what.to_owned(),
+                truncated,
+            })
+        };
+        let window = block.want(self.record_len)?;
+        let Some(length) = window.get(8..12).and_then(|b| <[u8; 4]>::try_from(b).ok()) else {
+            return Err(damage("the file ends inside a record's header", true));
+        };
+        let length = if self.header.is_bigendian() {
+            u32::from_be_bytes(length)
+        } else {
+            u32::from_le_bytes(length)
+        };
+        if length as usize > MAX_FRAME {
+            let what = format!("corrupt record: {length} captured bytes are more than a frame can have");
+            return Err(damage(&what, false));
+        }
+        let window = block.want(self.record_len + length as usize)?;
+        match (self.parse)(window) {
+            Ok((_, r)) => {
+                let (time, wire_len, len) = (self.time(&r), r.origlen.max(r.caplen), r.data.len());
+                Ok(Some(self.record(block, time, wire_len, len)))
+            }
+            Err(_) => Err(damage("the file ends inside a record", true)),
+        }
+    }
+
+    #[inline]
+    fn time(&self, r: &LegacyPcapBlock<'_>) -> Timestamp {
+        Timestamp::from_nanos(i64::from(r.ts_sec) * 1_000_000_000 + i64::from(r.ts_usec) * self.unit_ns)
+    }
+}
