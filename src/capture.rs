@@ -192,7 +192,9 @@ pub enum CaptureError {
         source: std::io::Error,
     },
     /// Nothing in it.
-    #[error("{name}: the file is empty (0 bytes); was the capture stopped before its first packet?")]
+    #[error(
+        "{name}: the file is empty (0 bytes); was the capture stopped before its first packet?"
+    )]
     Empty {
         /// File.
         name: String,

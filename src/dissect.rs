@@ -17,6 +17,7 @@ use crate::capture::Frame;
 use crate::net::flow::Interest;
 use crate::net::tcp::{HalfStats, Missing};
 use crate::net::{Body, Chunk, Direction, FlowInfo, Flows, Handler, Oddities, Packet, Stamp, What};
+use crate::time::Timestamp;
 
 /// Bytes of a connection that are searched for an anchor where its beginning was not seen.
 const MAX_SEARCH: u64 = 1 << 20;
@@ -26,6 +27,12 @@ const MAX_PREFIX: usize = 32 << 10;
 
 /// Bytes held back in that way over all connections.
 const MAX_PREFIX_TOTAL: usize = 8 << 20;
+
+/// Closed connections that have been idle so long are ended. Nanoseconds of capture time.
+const IDLE_NS: i64 = 5_000_000_000;
+
+/// They are looked for so often. Nanoseconds of capture time.
+const SWEEP_NS: i64 = 1_000_000_000;
 
 /// Receives events in the order of their frames, and what `scrub` needs.
 pub trait Sink {
@@ -74,15 +81,13 @@ pub struct Dissector {
     traffic: Traffic,
     /// Bytes that wait for a decision.
     undecided: usize,
+    /// When closed connections were last swept out.
+    swept: Timestamp,
 }
 
 impl Dissector {
     /// Takes the next frame; gives back its layers.
-    pub fn frame<'a>(
-        &mut self,
-        frame: &Frame<'a>,
-        sink: &mut impl Sink,
-    ) -> Option<Packet<'a>> {
+    pub fn frame<'a>(&mut self, frame: &Frame<'a>, sink: &mut impl Sink) -> Option<Packet<'a>> {
         let stamp = Stamp {
             time: frame.time,
             frame: frame.number,
@@ -107,6 +112,11 @@ impl Dissector {
         };
         self.flows
             .packet(&packet, frame.wire_len, stamp, &mut dispatch);
+        if stamp.time.since(self.swept) > SWEEP_NS {
+            self.swept = stamp.time;
+            self.flows
+                .expire(stamp.time.offset(-IDLE_NS), &mut dispatch);
+        }
         Some(packet)
     }
 
@@ -189,12 +199,7 @@ struct Dispatch<'a, S> {
 }
 
 impl<S: Sink> Handler<Conversation> for Dispatch<'_, S> {
-    fn chunk(
-        &mut self,
-        flow: &FlowInfo,
-        state: &mut Conversation,
-        chunk: Chunk<'_>,
-    ) -> Interest {
+    fn chunk(&mut self, flow: &FlowInfo, state: &mut Conversation, chunk: Chunk<'_>) -> Interest {
         let Chunk {
             direction,
             stamp,
@@ -206,7 +211,18 @@ impl<S: Sink> Handler<Conversation> for Dispatch<'_, S> {
                 self.gap(flow, state, direction, stamp, (offset, length, missing));
             }
             What::End => self.end(flow, state, stamp),
-            What::Opened | What::Accepted | What::Fin | What::Reset => {}
+            What::Fin | What::Reset => {
+                if matches!(state, Conversation::Qemu(_) | Conversation::Libvirt(_)) {
+                    let reset = what == What::Reset;
+                    self.sink.event(Event {
+                        stamp,
+                        begin: stamp,
+                        flow: Some((flow.id, direction)),
+                        kind: Kind::Closing { reset },
+                    });
+                }
+            }
+            What::Opened | What::Accepted => {}
         }
         match state {
             Conversation::Unknown => Interest::Counters,

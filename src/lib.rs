@@ -1,8 +1,13 @@
 //! phasescope: where did the time of this live migration go?
 //!
 //! Frames come from [`capture`], connections from [`net`], what the protocols said from
-//! [`dissect`].
+//! [`dissect`], migrations from [`migration`], and answers for people and programs from
+//! [`report`]. [`analysis`] is the whole way at once.
 
+pub mod analysis;
 pub mod capture;
+pub mod dissect;
+pub mod migration;
 pub mod net;
+pub mod report;
 pub mod time;

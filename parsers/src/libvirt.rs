@@ -11,11 +11,10 @@ pub mod domain;
 pub mod framing;
 pub mod header;
 pub mod message;
-pub mod parameters;
 pub mod procedures;
 pub mod redact;
-pub mod tables;
 pub mod uri;
 
+mod parameters;
 mod reader;
 mod xml;

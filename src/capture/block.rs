@@ -22,7 +22,9 @@ pub(super) struct Block {
 
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Block").field("offset", &self.offset()).finish()
+        f.debug_struct("Block")
+            .field("offset", &self.offset())
+            .finish()
     }
 }
 
@@ -116,6 +118,9 @@ impl Block {
 fn is_about_data(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other
+        ErrorKind::UnexpectedEof
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::Other
     )
 }

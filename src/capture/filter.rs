@@ -12,7 +12,9 @@ pub(super) struct Filter {
 
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filter").field("expression", &self.expression).finish()
+        f.debug_struct("Filter")
+            .field("expression", &self.expression)
+            .finish()
     }
 }
 

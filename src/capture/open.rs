@@ -107,7 +107,10 @@ impl Reader {
             [0x0a, 0x0d, 0x0d, 0x0a] => Pcapng::new(&mut block).map(Records::Pcapng),
             _ if Pcap::is_magic(&first) => Pcap::new(&mut block).map(Records::Pcap),
             _ => {
-                let found = first.iter().map(|b| format!("{b:02x} ")).collect::<String>();
+                let found = first
+                    .iter()
+                    .map(|b| format!("{b:02x} "))
+                    .collect::<String>();
                 return Err(CaptureError::NotACapture {
                     name,
                     found: format!("the bytes {}", found.trim_end()),

@@ -130,7 +130,8 @@ impl Pcap {
             u32::from_le_bytes(length)
         };
         if length as usize > MAX_FRAME {
-            let what = format!("corrupt record: {length} captured bytes are more than a frame can have");
+            let what =
+                format!("corrupt record: {length} captured bytes are more than a frame can have");
             return Err(damage(&what, false));
         }
         let window = block.want(self.record_len + length as usize)?;
@@ -145,6 +146,8 @@ impl Pcap {
 
     #[inline]
     fn time(&self, r: &LegacyPcapBlock<'_>) -> Timestamp {
-        Timestamp::from_nanos(i64::from(r.ts_sec) * 1_000_000_000 + i64::from(r.ts_usec) * self.unit_ns)
+        Timestamp::from_nanos(
+            i64::from(r.ts_sec) * 1_000_000_000 + i64::from(r.ts_usec) * self.unit_ns,
+        )
     }
 }

@@ -1,7 +1,7 @@
 //! pcapng. Source: draft-ietf-opsawg-pcapng.
 
-use pcap_parser::pcapng::{Block as NgBlock, parse_block_be, parse_block_le};
 use pcap_parser::InterfaceDescriptionBlock;
+use pcap_parser::pcapng::{Block as NgBlock, parse_block_be, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock as _;
 
 use super::block::Block;
@@ -92,7 +92,10 @@ impl Pcapng {
         };
         let length = self.word(head, 4).unwrap_or(0);
         if length < 28 || length % 4 != 0 {
-            return Err(damage(offset, &format!("a section header of {length} bytes")));
+            return Err(damage(
+                offset,
+                &format!("a section header of {length} bytes"),
+            ));
         }
         self.base = self.interfaces.len();
         if block.skip(length.into())? {
@@ -117,7 +120,10 @@ impl Pcapng {
                 continue;
             }
             if length < 12 || length % 4 != 0 {
-                return Err(damage(offset, &format!("corrupt block: a length of {length} bytes")));
+                return Err(damage(
+                    offset,
+                    &format!("corrupt block: a length of {length} bytes"),
+                ));
             }
             let wanted = matches!(
                 kind,
@@ -157,10 +163,7 @@ impl Pcapng {
     }
 
     /// One block: a packet's record and where its bytes lie, or an interface learned.
-    fn read(
-        &mut self,
-        bytes: &[u8],
-    ) -> Result<Option<(Record, std::ops::Range<usize>)>, String> {
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<(Record, std::ops::Range<usize>)>, String> {
         let parse = if self.big_endian {
             parse_block_be
         } else {
@@ -217,15 +220,16 @@ impl Pcapng {
         place: std::ops::Range<usize>,
     ) -> Result<Option<(Record, std::ops::Range<usize>)>, String> {
         let n = self.base + interface as usize;
-        let described = self
-            .interfaces
-            .get(n)
-            .ok_or_else(|| format!("corrupt block: a packet of interface {interface}, which is not described"))?;
+        let described = self.interfaces.get(n).ok_or_else(|| {
+            format!("corrupt block: a packet of interface {interface}, which is not described")
+        })?;
         if place.len() > MAX_FRAME {
             return Err("corrupt block: too long a packet".to_owned());
         }
         // A simple packet has no time of its own.
-        let time = time.map_or(self.last, |t| stamp(t, described.resolution, described.offset_s));
+        let time = time.map_or(self.last, |t| {
+            stamp(t, described.resolution, described.offset_s)
+        });
         self.last = time;
         let record = Record {
             time,

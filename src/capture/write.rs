@@ -60,7 +60,10 @@ impl Writer {
         let temporary = path.with_file_name(name);
         let file = BufWriter::with_capacity(1 << 18, File::create(&temporary)?);
         let out = match path.extension().and_then(|e| e.to_str()) {
-            Some("gz") => Output::Gzip(flate2::write::GzEncoder::new(file, flate2::Compression::best())),
+            Some("gz") => Output::Gzip(flate2::write::GzEncoder::new(
+                file,
+                flate2::Compression::best(),
+            )),
             Some("zst") => {
                 let mut z = zstd::Encoder::new(file, ZSTD_LEVEL)?;
                 z.long_distance_matching(true)?;
@@ -129,7 +132,11 @@ impl Writer {
             head.resize(head.len().next_multiple_of(4), 0);
             return self.block(6, &head);
         }
-        let unit = if self.format == Format::PcapNanos { 1 } else { 1000 };
+        let unit = if self.format == Format::PcapNanos {
+            1
+        } else {
+            1000
+        };
         let seconds = ns.div_euclid(1_000_000_000) as u32;
         let fraction = (ns.rem_euclid(1_000_000_000) / unit) as u32;
         for word in [seconds, fraction, len, frame.wire_len] {

@@ -50,6 +50,11 @@ pub enum Kind {
     Recognised(Protocol, Box<FlowInfo>),
     /// A recognised connection has ended; its counters are final.
     Ended(Protocol, Box<FlowInfo>),
+    /// One side of a recognised connection has said its last (FIN), or has reset it (RST).
+    Closing {
+        /// RST.
+        reset: bool,
+    },
     /// Bytes of a recognised connection are missing.
     Gap {
         /// Offset in the direction's stream, bytes.
@@ -109,6 +114,8 @@ pub enum Qemu {
         count: usize,
         /// Their bytes in use.
         bytes: u64,
+        /// Target page size, as far as it is known; bytes.
+        page_size: u32,
     },
     /// A `ram` section's records have ended.
     RamPart {
@@ -150,6 +157,12 @@ pub enum Qemu {
     MultifdFlush,
     /// A pre-copy round has ended (inferred from repeated pages).
     Round(Round),
+    /// The guest has been stopped: this is sent only then. It ran still before the stamp, when
+    /// bytes left that were written before it stopped.
+    Stopped {
+        /// `None` where the stream was picked up in the middle.
+        since: Option<Stamp>,
+    },
     /// Out of step.
     Lost,
     /// In step again.

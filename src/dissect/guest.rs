@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use foldhash::fast::RandomState;
 use pnet_packet::Packet as _;
 use pnet_packet::arp::{ArpOperations, ArpPacket};
-use pnet_packet::icmpv6::ndp::{NeighborAdvertFlags, NeighborAdvertPacket, NdpOptionTypes};
+use pnet_packet::icmpv6::ndp::{NdpOptionTypes, NeighborAdvertFlags, NeighborAdvertPacket};
 use pnet_packet::icmpv6::{Icmpv6Packet, Icmpv6Types};
 
 use super::event::{Echo, Event, Guest, Kind, Path, Sign};
@@ -98,12 +98,7 @@ impl Guests {
     }
 }
 
-fn echo(
-    (request, reply): (u8, u8),
-    b: &[u8],
-    packet: &Packet<'_>,
-    path: Path,
-) -> Option<Guest> {
+fn echo((request, reply): (u8, u8), b: &[u8], packet: &Packet<'_>, path: Path) -> Option<Guest> {
     let &[kind, 0, _, _, i0, i1, s0, s1, ..] = b else {
         return None;
     };

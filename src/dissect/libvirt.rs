@@ -49,8 +49,8 @@ impl Connection {
         bytes: &[u8],
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |framer, out| {
-            framer.push(stamp, bytes, out);
+        self.with(flow, direction, stamp, sink, |framer, mut out| {
+            framer.push(stamp, bytes, &mut out);
         });
     }
 
@@ -63,16 +63,16 @@ impl Connection {
         length: u64,
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |framer, out| {
-            framer.gap(length, out);
+        self.with(flow, direction, stamp, sink, |framer, mut out| {
+            framer.gap(length, &mut out);
         });
     }
 
     /// The connection has ended.
     pub(super) fn end(&mut self, flow: &FlowInfo, stamp: Stamp, sink: &mut impl Sink) {
         for direction in [Direction::ToServer, Direction::ToClient] {
-            self.with(flow, direction, stamp, sink, |framer, out| {
-                framer.finish(out);
+            self.with(flow, direction, stamp, sink, |framer, mut out| {
+                framer.finish(&mut out);
             });
         }
     }
@@ -94,8 +94,11 @@ impl Connection {
                 offset,
                 payload,
                 missing,
+                ..
             } => {
-                tell(flow, direction, stamp, begin, &header, payload, missing, sink);
+                tell(
+                    flow, direction, stamp, begin, &header, payload, missing, sink,
+                );
                 reveal(flow, direction, offset, &header, payload, clear, sink);
             }
             Item::StreamData { .. } => {}

@@ -1,5 +1,7 @@
 //! A migration connection: the stream one way, the return path the other.
 
+use std::collections::VecDeque;
+
 use phasescope_parsers::qemu::command;
 use phasescope_parsers::qemu::element::ElementType;
 use phasescope_parsers::qemu::ram::{Counts, PageKind};
@@ -38,6 +40,58 @@ struct Watch {
     /// Names and lengths of the FULL sections, in order.
     devices: Vec<(String, u64)>,
     page_shift: u32,
+    progress: Progress,
+    stopped: bool,
+}
+
+/// When the latest bytes of the stream went by.
+///
+/// The source writes into its socket's buffer, so what is on the wire may have been written up to
+/// a buffer's length earlier: the guest was still running when the byte that lies so far back
+/// passed by.
+#[derive(Debug, Default)]
+struct Progress {
+    /// First stamp of each [`PROGRESS_STEP`] of the stream, the latest last.
+    steps: VecDeque<(u64, Stamp)>,
+}
+
+/// Bytes of the stream between two stamps.
+const PROGRESS_STEP: u64 = 64 << 10;
+
+/// Largest send buffer that is assumed: Linux's default for `net.ipv4.tcp_wmem`. Bytes.
+const SEND_BUFFER: u64 = 4 << 20;
+
+impl Progress {
+    #[inline]
+    fn passed(&mut self, offset: u64, stamp: Stamp) {
+        let step = offset / PROGRESS_STEP;
+        if self.steps.back().is_none_or(|(s, _)| *s < step) {
+            if self.steps.len() as u64 > SEND_BUFFER / PROGRESS_STEP {
+                self.steps.pop_front();
+            }
+            self.steps.push_back((step, stamp));
+        }
+    }
+
+    /// When the byte a buffer's length before `offset` passed by.
+    fn written_after(&self, offset: u64) -> Option<Stamp> {
+        let step = offset.saturating_sub(SEND_BUFFER) / PROGRESS_STEP;
+        let before = self.steps.iter().rev().find(|(s, _)| *s <= step);
+        before.or(self.steps.front()).map(|(_, stamp)| *stamp)
+    }
+}
+
+/// Is this sent only with the guest stopped? (reference: QEMU `migration_completion`,
+/// `postcopy_start`; a FULL section alone may come early.)
+fn proves_stop(item: &Item<'_>) -> bool {
+    match item {
+        Item::SectionBegin { kind, .. } => *kind == ElementType::SectionEnd,
+        Item::Command(c) => matches!(
+            c.number,
+            command::SWITCHOVER_START | command::POSTCOPY_RAM_DISCARD | command::PACKAGED
+        ),
+        _ => false,
+    }
 }
 
 /// Where events go.
@@ -92,6 +146,7 @@ impl Connection {
             stamp,
         };
         if direction == self.source {
+            self.watch.progress.passed(offset, stamp);
             self.watch.page_shift = self.decoder.page_size().trailing_zeros();
             let mut adapter = Adapter {
                 out: &mut out,
@@ -157,7 +212,14 @@ impl Connection {
         if counts.pages() > 0 {
             let kind = self.watch.ram.take();
             let complete = false;
-            out.event(stamp, Qemu::RamPart { kind, counts, complete });
+            out.event(
+                stamp,
+                Qemu::RamPart {
+                    kind,
+                    counts,
+                    complete,
+                },
+            );
         }
         if let Some(round) = self.watch.rounds.finish() {
             out.event(stamp, Qemu::Round(round));
@@ -183,7 +245,12 @@ impl Watch {
 }
 
 impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
-    fn item(&mut self, item: Item<'_>, begin: Stamp, _offset: u64) {
+    fn item(&mut self, item: Item<'_>, begin: Stamp, offset: u64) {
+        if !self.watch.stopped && proves_stop(&item) {
+            self.watch.stopped = true;
+            let since = self.watch.progress.written_after(offset);
+            self.out.event(begin, Qemu::Stopped { since });
+        }
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         let event = match item {
             Item::Header => Qemu::Header,
@@ -218,7 +285,11 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
                     packaged,
                 }
             }
-            Item::RamBlocks { count, bytes } => Qemu::RamBlocks { count, bytes },
+            Item::RamBlocks { count, bytes } => Qemu::RamBlocks {
+                count,
+                bytes,
+                page_size: 1 << self.watch.page_shift,
+            },
             Item::RamEnd { counts } => {
                 self.watch.told += counts;
                 Qemu::RamPart {

@@ -171,7 +171,9 @@ impl Half {
         if !self.early.is_empty() {
             self.stats.reordered_packets += 1;
         }
-        let from = usize::try_from(again).unwrap_or(usize::MAX).min(bytes.len());
+        let from = usize::try_from(again)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         self.patience = 0;
         self.deliver(&bytes[from..], wire_len - again, stamp, out);
         self.release(out);
@@ -252,10 +254,7 @@ impl Half {
     fn gap_to(&mut self, to: u64, stamp: Stamp, out: &mut dyn FnMut(Stamp, Piece<'_>)) {
         let length = to - self.offset;
         self.stats.missing_bytes += length;
-        out(
-            stamp,
-            Piece::Gap(self.offset, length, Missing::Lost),
-        );
+        out(stamp, Piece::Gap(self.offset, length, Missing::Lost));
         self.move_on(length);
     }
 

@@ -74,6 +74,7 @@ pub enum Item<'a, M> {
 }
 
 /// A message whose header is known.
+#[derive(Debug)]
 struct Current<M> {
     header: Header,
     begin: M,
@@ -89,6 +90,7 @@ struct Current<M> {
     trial: bool,
 }
 
+#[derive(Debug)]
 enum State<M> {
     /// In step: the next byte begins, or goes on with, a header.
     Header,
@@ -106,6 +108,7 @@ enum State<M> {
 /// it is stored and handed back, nothing else. The items do not depend on how the bytes were cut
 /// into slices, but for the pieces of stream data, and for the rules above that speak of slices
 /// while out of step. Memory: at most [`MAX_KEPT_PAYLOAD`] and some hundred bytes.
+#[derive(Debug)]
 pub struct Framer<M: Copy> {
     state: State<M>,
     /// Payload of the message in work, as far as it must be kept.
@@ -262,7 +265,8 @@ impl<M: Copy> Framer<M> {
             let at = self.offset;
             self.advance(HEADER_LEN);
             self.begin(header, mark, mark, at, false, sink);
-            return HEADER_LEN + self.push_whole(mark, data.get(HEADER_LEN..).unwrap_or_default(), sink);
+            return HEADER_LEN
+                + self.push_whole(mark, data.get(HEADER_LEN..).unwrap_or_default(), sink);
         }
         let used = self.fill_head(mark, data);
         match probe(&self.head) {
@@ -279,20 +283,32 @@ impl<M: Copy> Framer<M> {
 
     /// The fast path: a payload that lies whole in the slice is lent out, not copied.
     fn push_whole(&mut self, mark: M, data: &[u8], sink: &mut impl FnMut(Item<'_, M>)) -> usize {
-        let State::Payload(current) = &self.state else { return 0 };
-        let (Ok(length), false) =
-            (usize::try_from(current.header.payload_len()), current.header.is_stream_data())
-        else {
+        let State::Payload(current) = &self.state else {
             return 0;
         };
-        let Some(payload) = data.get(..length) else { return 0 };
+        let (Ok(length), false) = (
+            usize::try_from(current.header.payload_len()),
+            current.header.is_stream_data(),
+        ) else {
+            return 0;
+        };
+        let Some(payload) = data.get(..length) else {
+            return 0;
+        };
         let payload = payload.get(..MAX_KEPT_PAYLOAD).unwrap_or(payload);
         let (header, begin, offset) = (current.header, current.begin, current.at);
         self.state = State::Header;
         self.advance(length);
         self.resolved = self.offset;
         let missing = header.payload_len().saturating_sub(count(payload));
-        sink(Item::Message { header, begin, end: mark, offset, payload, missing });
+        sink(Item::Message {
+            header,
+            begin,
+            end: mark,
+            offset,
+            payload,
+            missing,
+        });
         length
     }
 
@@ -316,7 +332,12 @@ impl<M: Copy> Framer<M> {
         if current.header.is_stream_data() && !current.trial {
             self.resolved = self.offset;
             let (header, begin) = (current.header, current.begin);
-            sink(Item::StreamData { header, begin, position, data: piece });
+            sink(Item::StreamData {
+                header,
+                begin,
+                position,
+                data: piece,
+            });
         } else if current.contiguous {
             self.keep(piece);
         }
@@ -353,7 +374,11 @@ impl<M: Copy> Framer<M> {
     /// Out of step.
     fn push_search(&mut self, mark: M, data: &[u8], sink: &mut impl FnMut(Item<'_, M>)) -> usize {
         if self.head.is_empty() {
-            let from = if self.after_gap { Some(0) } else { first_candidate(data) };
+            let from = if self.after_gap {
+                Some(0)
+            } else {
+                first_candidate(data)
+            };
             let jump = from.unwrap_or_else(|| data.len().saturating_sub(HEADER_LEN - 1));
             if jump > 0 {
                 self.advance(jump);
@@ -379,7 +404,9 @@ impl<M: Copy> Framer<M> {
                 Probe::NeedMore => break,
                 Probe::Yes => {
                     let trial = !mem::take(&mut self.after_gap);
-                    let Some(&mark) = self.marks.last() else { break };
+                    let Some(&mark) = self.marks.last() else {
+                        break;
+                    };
                     self.skip_to(self.head_at(), sink);
                     self.begin_from_head(mark, trial, sink);
                     return;
@@ -400,7 +427,11 @@ impl<M: Copy> Framer<M> {
         match (probe(head), Header::parse(head)) {
             (Probe::Yes, Ok(header)) => {
                 let searched = matches!(header.program, PROGRAM_REMOTE | PROGRAM_QEMU);
-                if header.is_plausible() && (placed || searched) { Probe::Yes } else { Probe::No }
+                if header.is_plausible() && (placed || searched) {
+                    Probe::Yes
+                } else {
+                    Probe::No
+                }
             }
             (Probe::Yes, Err(_)) => Probe::No,
             (other, _) => other,
@@ -460,8 +491,16 @@ impl<M: Copy> Framer<M> {
         sink: &mut impl FnMut(Item<'_, M>),
     ) {
         self.kept.clear();
-        let current =
-            Current { header, begin, end, at, passed: 0, lost: 0, contiguous: true, trial };
+        let current = Current {
+            header,
+            begin,
+            end,
+            at,
+            passed: 0,
+            lost: 0,
+            contiguous: true,
+            trial,
+        };
         // The fast path wants the state, and a message without payload is already at its end.
         if header.payload_len() == 0 {
             self.settle(current, sink);
@@ -489,10 +528,18 @@ impl<M: Copy> Framer<M> {
         };
         current.trial = false;
         if current.header.is_stream_data() {
-            current.lost = current.header.payload_len().saturating_sub(count(&self.kept));
+            current.lost = current
+                .header
+                .payload_len()
+                .saturating_sub(count(&self.kept));
             let (header, begin) = (current.header, current.begin);
             if !self.kept.is_empty() {
-                sink(Item::StreamData { header, begin, position: 0, data: &self.kept });
+                sink(Item::StreamData {
+                    header,
+                    begin,
+                    position: 0,
+                    data: &self.kept,
+                });
             }
         }
         self.emit(&current, sink);
@@ -500,7 +547,15 @@ impl<M: Copy> Framer<M> {
 
     /// Reports a message, whole or not, and empties the buffer.
     fn emit(&mut self, current: &Current<M>, sink: &mut impl FnMut(Item<'_, M>)) {
-        let &Current { header, begin, end, at: offset, passed, lost, .. } = current;
+        let &Current {
+            header,
+            begin,
+            end,
+            at: offset,
+            passed,
+            lost,
+            ..
+        } = current;
         let length = header.payload_len();
         let (payload, missing) = if header.is_stream_data() {
             (&[][..], lost.saturating_add(length.saturating_sub(passed)))
@@ -508,7 +563,14 @@ impl<M: Copy> Framer<M> {
             (&self.kept[..], length.saturating_sub(count(&self.kept)))
         };
         self.resolved = end_of(current).min(self.offset);
-        sink(Item::Message { header, begin, end, offset, payload, missing });
+        sink(Item::Message {
+            header,
+            begin,
+            end,
+            offset,
+            payload,
+            missing,
+        });
         self.release();
     }
 
@@ -518,8 +580,13 @@ impl<M: Copy> Framer<M> {
         let piece = piece.get(..room).unwrap_or(piece);
         let wanted = self.kept.len().saturating_add(piece.len());
         if wanted > self.kept.capacity() {
-            let capacity = self.kept.capacity().saturating_mul(2).clamp(wanted, MAX_KEPT_PAYLOAD);
-            self.kept.reserve_exact(capacity.saturating_sub(self.kept.len()));
+            let capacity = self
+                .kept
+                .capacity()
+                .saturating_mul(2)
+                .clamp(wanted, MAX_KEPT_PAYLOAD);
+            self.kept
+                .reserve_exact(capacity.saturating_sub(self.kept.len()));
         }
         self.kept.extend_from_slice(piece);
     }

@@ -53,7 +53,10 @@ pub const PROGRAMS: [(u32, &str); 5] = [
 /// The name of a program, or nothing if it is not libvirt's.
 #[must_use]
 pub fn program_name(program: u32) -> Option<&'static str> {
-    PROGRAMS.iter().find(|&&(number, _)| number == program).map(|&(_, name)| name)
+    PROGRAMS
+        .iter()
+        .find(|&&(number, _)| number == program)
+        .map(|&(_, name)| name)
 }
 
 /// What a message is (`enum virNetMessageType`).
@@ -196,10 +199,18 @@ impl Header {
     /// # Errors
     /// The first field that cannot be so in libvirt's protocol; a procedure without a name is fine.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let mut fields =
-            (xdr::u32, xdr::u32, xdr::u32, xdr::i32, xdr::u32, xdr::u32, xdr::u32);
-        let (_, (length, program, version, procedure, kind, serial, status)) =
-            fields.parse(bytes).map_err(|_: nom::Err<nom::error::Error<&[u8]>>| HeaderError::Short)?;
+        let mut fields = (
+            xdr::u32,
+            xdr::u32,
+            xdr::u32,
+            xdr::i32,
+            xdr::u32,
+            xdr::u32,
+            xdr::u32,
+        );
+        let (_, (length, program, version, procedure, kind, serial, status)) = fields
+            .parse(bytes)
+            .map_err(|_: nom::Err<nom::error::Error<&[u8]>>| HeaderError::Short)?;
         if !(MIN_MESSAGE_LEN..=MAX_MESSAGE_LEN).contains(&length) {
             return Err(HeaderError::Length);
         }
@@ -214,7 +225,34 @@ impl Header {
         }
         let kind = MessageType::from_wire(kind).ok_or(HeaderError::Kind)?;
         let status = Status::from_wire(status).ok_or(HeaderError::Status)?;
-        Ok(Self { length, program, version, procedure, kind, serial, status })
+        Ok(Self {
+            length,
+            program,
+            version,
+            procedure,
+            kind,
+            serial,
+            status,
+        })
+    }
+
+    /// The header as it is on the wire.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let words = [
+            self.length,
+            self.program,
+            self.version,
+            self.procedure as u32,
+            self.kind as u32,
+            self.serial,
+            self.status as u32,
+        ];
+        let mut bytes = [0; HEADER_LEN];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
     }
 
     /// Bytes of payload after the header.
@@ -232,7 +270,10 @@ impl Header {
     /// Whether the payload is a piece of a stream's data.
     #[must_use]
     pub const fn is_stream_data(&self) -> bool {
-        matches!((self.kind, self.status), (MessageType::Stream, Status::Continue))
+        matches!(
+            (self.kind, self.status),
+            (MessageType::Stream, Status::Continue)
+        )
     }
 
     /// Whether the fields also fit each other, to be asked of a header that was found by searching
@@ -275,10 +316,13 @@ pub fn probe(bytes: &[u8]) -> Probe {
         _ => true,
     };
     // A field cut short stands for a range of values: it fits if one in the range does.
-    let overlaps = |from: u32, to: u32| move |lowest: u32, highest: u32| lowest <= to && from <= highest;
+    let overlaps =
+        |from: u32, to: u32| move |lowest: u32, highest: u32| lowest <= to && from <= highest;
     let fits = starts(0, &overlaps(MIN_MESSAGE_LEN, MAX_MESSAGE_LEN))
         && starts(4, &|lowest, highest| {
-            PROGRAMS.iter().any(|&(number, _)| (lowest..=highest).contains(&number))
+            PROGRAMS
+                .iter()
+                .any(|&(number, _)| (lowest..=highest).contains(&number))
         })
         && starts(8, &overlaps(PROTOCOL_VERSION, PROTOCOL_VERSION))
         && starts(12, &overlaps(1, u32::MAX >> 1))

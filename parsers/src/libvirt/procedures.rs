@@ -38,7 +38,7 @@ pub const CONNECT_OPEN: i32 = 1;
 pub const CONNECT_CLOSE: i32 = 2;
 /// Ask for the host name.
 pub const CONNECT_GET_HOSTNAME: i32 = 59;
-/// Ask for one feature of [`super::tables::FEATURES`].
+/// Ask for one feature (libvirt, `src/libvirt_internal.h`, `VIR_DRV_FEATURE_…`).
 pub const CONNECT_SUPPORTS_FEATURE: i32 = 60;
 /// Prepare, protocol 1.
 pub const DOMAIN_MIGRATE_PREPARE: i32 = 61;
@@ -584,12 +584,7 @@ pub const QEMU_PROCEDURES: [(i32, &str); 7] = [
 ];
 
 /// Procedures of the lxc program.
-pub const LXC_PROCEDURES: [(i32, &str); 1] = [
-    (1, "DOMAIN_OPEN_NAMESPACE"),
-];
+pub const LXC_PROCEDURES: [(i32, &str); 1] = [(1, "DOMAIN_OPEN_NAMESPACE")];
 
 /// Procedures of the keepalive program.
-pub const KEEPALIVE_PROCEDURES: [(i32, &str); 2] = [
-    (1, "PING"),
-    (2, "PONG"),
-];
+pub const KEEPALIVE_PROCEDURES: [(i32, &str); 2] = [(1, "PING"), (2, "PONG")];

@@ -16,11 +16,7 @@ pub struct CommandSpec {
     pub lengths: Option<&'static [u16]>,
 }
 
-const fn spec(
-    number: u16,
-    name: &'static str,
-    lengths: Option<&'static [u16]>,
-) -> CommandSpec {
+const fn spec(number: u16, name: &'static str, lengths: Option<&'static [u16]>) -> CommandSpec {
     CommandSpec {
         name,
         number,
@@ -36,6 +32,8 @@ pub const PING: u16 = 2;
 pub const POSTCOPY_ADVISE: u16 = 3;
 /// The destination may start its virtual CPUs.
 pub const POSTCOPY_RUN: u16 = 5;
+/// Pages that the destination must forget, for they will come again.
+pub const POSTCOPY_RAM_DISCARD: u16 = 6;
 /// A nested element list of announced length follows.
 pub const PACKAGED: u16 = 7;
 /// The guest is stopped and the last pass begins (QEMU 10.0).

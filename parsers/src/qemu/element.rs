@@ -34,6 +34,24 @@ pub enum ElementType {
     SectionFooter = 0x7e,
 }
 
+impl ElementType {
+    /// QEMU's name without `QEMU_VM_`, in small letters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eof => "eof",
+            Self::SectionStart => "section-start",
+            Self::SectionPart => "section-part",
+            Self::SectionEnd => "section-end",
+            Self::SectionFull => "section-full",
+            Self::Subsection => "subsection",
+            Self::VmDescription => "vmdescription",
+            Self::Configuration => "configuration",
+            Self::Command => "command",
+            Self::SectionFooter => "section-footer",
+        }
+    }
+}
+
 /// Section ids above this are taken for damage: QEMU counts them up from 0 per registered device.
 pub const MAX_SECTION_ID: u32 = 1 << 20;
 
@@ -97,12 +115,10 @@ pub enum ConfigSubsection<'a> {
 pub fn config_subsection(input: &[u8]) -> IResult<&[u8], ConfigSubsection<'_>> {
     let (rest, (name, _version)) = (length_data(be_u8), be_u32).parse(input)?;
     match name {
-        b"configuration/target-page-bits" => be_u32
-            .map(ConfigSubsection::TargetPageBits)
-            .parse(rest),
-        b"configuration/capabilities" => {
-            be_u32.map(ConfigSubsection::Capabilities).parse(rest)
+        b"configuration/target-page-bits" => {
+            be_u32.map(ConfigSubsection::TargetPageBits).parse(rest)
         }
+        b"configuration/capabilities" => be_u32.map(ConfigSubsection::Capabilities).parse(rest),
         b"configuration/uuid" => take(16usize).map(ConfigSubsection::Uuid).parse(rest),
         _ => Err(nom::Err::Error(nom::error::Error::new(
             input,

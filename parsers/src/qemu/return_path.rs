@@ -130,7 +130,9 @@ impl<M: Copy> ReturnPath<M> {
     pub fn push(&mut self, mark: M, mut data: &[u8], sink: &mut impl FnMut(Message, M, &[u8])) {
         while !data.is_empty() && self.in_step() {
             if self.skip > 0 {
-                let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(data.len());
+                let n = usize::try_from(self.skip)
+                    .unwrap_or(usize::MAX)
+                    .min(data.len());
                 self.skip -= n as u64;
                 data = &data[n..];
                 continue;

@@ -314,12 +314,7 @@ impl<M: Copy> Decoder<M> {
     }
 
     /// An item that began in an earlier slice: takes of `data` what it needs.
-    fn push_pending<'d, S: Sink<M>>(
-        &mut self,
-        mark: M,
-        data: &'d [u8],
-        sink: &mut S,
-    ) -> &'d [u8] {
+    fn push_pending<'d, S: Sink<M>>(&mut self, mark: M, data: &'d [u8], sink: &mut S) -> &'d [u8] {
         let had = self.pending.len();
         let grow = had.max(64).min(data.len());
         let mut pending = std::mem::take(&mut self.pending);
@@ -521,7 +516,10 @@ impl<M: Copy> Decoder<M> {
                 if want > MAX_VMDESC {
                     self.skip = u64::from(n);
                     self.state = State::Done;
-                    let item = Item::VmDescription { length: n, json: None };
+                    let item = Item::VmDescription {
+                        length: n,
+                        json: None,
+                    };
                     sink.item(item, begin, self.offset);
                     return Step::Used(0);
                 }

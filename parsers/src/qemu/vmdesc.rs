@@ -62,7 +62,9 @@ fn length(device: &Value, depth: usize) -> Option<u64> {
     }
     for sub in items(device, "subsections") {
         let name = sub.get("vmsd_name")?.as_str()?.len() as u64;
-        sum = sum.checked_add(6 + name)?.checked_add(length(sub, depth)?)?;
+        sum = sum
+            .checked_add(6 + name)?
+            .checked_add(length(sub, depth)?)?;
     }
     if device.get("fields").is_none() {
         // Old-style devices have a top-level size alone.

@@ -1,0 +1,109 @@
+//! The whole way from frames to a report.
+
+use crate::capture::{Capture, CaptureError, Frame};
+use crate::dissect::{Dissector, Event, Sink};
+use crate::migration::{Migration, Tracker};
+use crate::report::{CaptureSummary, Report};
+use crate::time::Timestamp;
+
+/// An analysis in progress. Feed it frames; it tells migrations as they are over.
+#[derive(Debug, Default)]
+pub struct Analysis {
+    dissector: Dissector,
+    tracker: Tracker,
+    migrations: Vec<Migration>,
+    times: Option<(Timestamp, Timestamp)>,
+    looked: Timestamp,
+}
+
+/// Between two looks for migrations that are over. Nanoseconds of capture time.
+const LOOK_NS: i64 = 1_000_000_000;
+
+/// Gives every event to the tracker, and to whoever wants to see it too.
+struct Both<'a, F> {
+    tracker: &'a mut Tracker,
+    see: &'a mut F,
+}
+
+impl<F: FnMut(&Event)> Sink for Both<'_, F> {
+    fn event(&mut self, event: Event) {
+        self.tracker.event(&event);
+        (self.see)(&event);
+    }
+}
+
+impl Analysis {
+    /// Takes the next frame.
+    pub fn frame(&mut self, frame: &Frame<'_>) {
+        self.frame_seen(frame, &mut |_| {});
+    }
+
+    /// Takes the next frame and shows its events.
+    pub fn frame_seen(&mut self, frame: &Frame<'_>, see: &mut impl FnMut(&Event)) {
+        let (first, last) = self.times.unwrap_or((frame.time, frame.time));
+        self.times = Some((first, last.max(frame.time)));
+        self.tracker.time(frame.time);
+        let mut sink = Both {
+            tracker: &mut self.tracker,
+            see,
+        };
+        self.dissector.frame(frame, &mut sink);
+        if frame.time.since(self.looked) > LOOK_NS {
+            self.looked = frame.time;
+            self.migrations.extend(self.tracker.ready());
+        }
+    }
+
+    /// Migrations told so far.
+    pub fn migrations(&self) -> &[Migration] {
+        &self.migrations
+    }
+
+    /// The capture has ended: everything that is left is told.
+    pub fn finish(mut self, capture: &Capture) -> Report {
+        let mut sink = Both {
+            tracker: &mut self.tracker,
+            see: &mut |_: &Event| {},
+        };
+        self.dissector.finish(&mut sink);
+        self.migrations.extend(self.tracker.finish());
+        // In order of their first evidence, whatever the order in which they were over.
+        self.migrations.sort_by_key(|m| {
+            let first = m
+                .phases
+                .iter()
+                .find_map(|p| p.start.as_ref().or(p.end.as_ref()));
+            (first.map_or(i64::MAX, |b| b.offset_ns), m.id)
+        });
+        for (id, m) in (1..).zip(&mut self.migrations) {
+            m.id = id;
+        }
+        let summary = CaptureSummary::new(
+            capture.files(),
+            &self.dissector.traffic(),
+            self.times,
+            self.tracker.echoes(),
+        );
+        Report::new(summary, self.migrations)
+    }
+}
+
+/// Analyses a whole capture; `proceed` is asked after every frame whether to go on.
+///
+/// # Errors
+/// The system cannot read the capture. What was found until then is lost; a broken file is no
+/// error, see [`Capture::next_frame`].
+pub fn analyze(
+    capture: &mut Capture,
+    mut proceed: impl FnMut(&Capture) -> bool,
+) -> Result<Report, CaptureError> {
+    let mut analysis = Analysis::default();
+    while let Some(frame) = capture.next_frame()? {
+        let number = frame.number;
+        analysis.frame(&frame);
+        if number % 4096 == 0 && !proceed(capture) {
+            break;
+        }
+    }
+    Ok(analysis.finish(capture))
+}

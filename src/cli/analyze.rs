@@ -1,0 +1,75 @@
+//! `phasescope analyze`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use phasescope::analysis;
+use phasescope::report::{self, Format, Report};
+
+use super::input::{Input, warn_of_damage};
+use super::output::{Output, color, complain};
+use super::{EXIT_CODES, Failure, exit};
+
+/// Find the migrations in captures and say where their time went
+///
+/// For each migration: who moved, from where to where, its phases with the frames that prove
+/// their boundaries, the rounds and bytes of the transfer, and the downtime by every method that
+/// the capture allows. What cannot be known is said to be unknown, with the reason.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Analyze {
+    #[command(flatten)]
+    input: Input,
+
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+
+    /// Write the report into this file, whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// For a terminal, at most 100 columns
+    Text,
+    /// Schema phasescope.report/1
+    Json,
+    /// For a merge request or a wiki
+    Markdown,
+}
+
+impl Analyze {
+    pub(crate) fn run(&self) -> Result<u8, Failure> {
+        let mut capture = self.input.open()?;
+        let mut watch = self.input.watch();
+        let report = analysis::analyze(&mut capture, |c| watch.proceed(c));
+        watch.clear();
+        let report = report?;
+        warn_of_damage(&capture);
+        let mut out = Output::open(self.output.as_deref())?;
+        out.put(&self.print(&report)?)?;
+        out.finish()?;
+        if report.migrations.is_empty() {
+            complain(
+                "no migration found: neither a libvirt PREPARE or FINISH nor a QEMU stream (magic QEVM) is in the capture",
+            );
+            return Ok(exit::NO_MIGRATION);
+        }
+        Ok(exit::FOUND)
+    }
+
+    fn print(&self, report: &Report) -> Result<String, Failure> {
+        Ok(match self.format {
+            ReportFormat::Text => {
+                let color = self.output.is_none() && color();
+                report::render(report, Format::Text { color })
+            }
+            ReportFormat::Markdown => report::render(report, Format::Markdown),
+            ReportFormat::Json => report
+                .to_json()
+                .map_err(|e| Failure::Other(e.to_string()))?,
+        })
+    }
+}

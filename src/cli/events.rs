@@ -1,0 +1,115 @@
+//! `phasescope events`
+
+use std::collections::HashMap;
+
+use clap::{Args, ValueEnum};
+use phasescope::dissect::event::{Event, Kind};
+use phasescope::dissect::{Dissector, Sink};
+use phasescope::report::events::{Ends, json, line};
+use phasescope::time::Timestamp;
+
+use super::input::{Input, warn_of_damage};
+use super::output::Output;
+use super::{EXIT_CODES, Failure, exit};
+
+/// Print what the protocols said, in order, one line each
+///
+/// Frame number, seconds since the first packet, connection, and what was said. Echo requests and
+/// replies are left out; `analyze` sums them up.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    input: Input,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = EventFormat::Text)]
+    format: EventFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EventFormat {
+    /// One line each
+    Text,
+    /// One JSON object a line
+    Ndjson,
+}
+
+/// Prints events as they come.
+struct Printer {
+    out: Output,
+    format: EventFormat,
+    flows: HashMap<u64, Ends>,
+    first: Option<Timestamp>,
+    migration: bool,
+    failed: Option<Failure>,
+}
+
+impl Sink for Printer {
+    fn event(&mut self, event: Event) {
+        match &event.kind {
+            Kind::Recognised(_, info) => {
+                let ends = Ends {
+                    client: info.client,
+                    server: info.server,
+                };
+                self.flows.insert(info.id, ends);
+            }
+            Kind::Ended(_, info) => {
+                self.flows.remove(&info.id);
+            }
+            Kind::Qemu(_) => self.migration = true,
+            _ => {}
+        }
+        let ends = event.flow.and_then(|(id, _)| self.flows.get(&id).copied());
+        let first = self.first.unwrap_or(event.stamp.time);
+        let text = match self.format {
+            EventFormat::Text => line(&event, ends, first),
+            EventFormat::Ndjson => json(&event, ends, first),
+        };
+        if let (Some(text), None) = (text, &self.failed)
+            && let Err(e) = self.out.put(&(text + "\n"))
+        {
+            self.failed = Some(e);
+        }
+    }
+}
+
+impl Events {
+    pub(crate) fn run(&self) -> Result<u8, Failure> {
+        let mut capture = self.input.open()?;
+        let mut watch = self.input.watch();
+        let mut printer = Printer {
+            out: Output::open(None)?,
+            format: self.format,
+            flows: HashMap::new(),
+            first: None,
+            migration: false,
+            failed: None,
+        };
+        let mut dissector = Dissector::default();
+        while let Some(frame) = capture.next_frame()? {
+            printer.first.get_or_insert(frame.time);
+            let number = frame.number;
+            dissector.frame(&frame, &mut printer);
+            if let Some(f) = printer.failed.take() {
+                return Err(f);
+            }
+            if number % 4096 == 0 && !watch.proceed(&capture) {
+                break;
+            }
+        }
+        watch.clear();
+        dissector.finish(&mut printer);
+        if let Some(f) = printer.failed.take() {
+            return Err(f);
+        }
+        printer.out.finish()?;
+        warn_of_damage(&capture);
+        Ok(if printer.migration {
+            exit::FOUND
+        } else {
+            exit::NO_MIGRATION
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! The options that every command shares which reads captures.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use phasescope::capture::Capture;
+
+use super::{Failure, output};
+
+/// Which captures to read, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// Captures: pcap or pcapng, plain, gzip or zstd; `-` is standard input. Several are read as
+    /// one, in time order.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Look only at packets that match, in tcpdump's language: 'host 10.0.0.1 and tcp'.
+    #[cfg(feature = "live")]
+    #[arg(short, long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+
+    /// Show no progress on standard error.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Input {
+    pub(crate) fn open(&self) -> Result<Capture, Failure> {
+        #[cfg_attr(not(feature = "live"), expect(unused_mut, reason = "no filter to set"))]
+        let mut capture = Capture::open(&self.files)?;
+        #[cfg(feature = "live")]
+        if let Some(expression) = &self.filter {
+            capture.set_filter(expression)?;
+        }
+        Ok(capture)
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::new(self.quiet)
+    }
+}
+
+/// Says what was broken in the files.
+pub(crate) fn warn_of_damage(capture: &Capture) {
+    for f in capture.files() {
+        if let Some(d) = &f.damage {
+            output::complain(&format!(
+                "warning: {}: {d}; the {} packets before it are used",
+                f.name, f.packets
+            ));
+        }
+    }
+}
+
+/// Draws progress, and hears of Ctrl-C.
+pub(crate) struct Watch {
+    show: bool,
+    drawn: Option<Instant>,
+    stop: Arc<AtomicBool>,
+    begun: Instant,
+}
+
+/// Between two drawings.
+const EVERY: Duration = Duration::from_millis(100);
+/// Shorter work shows nothing.
+const AFTER: Duration = Duration::from_millis(500);
+
+impl Watch {
+    fn new(quiet: bool) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        // The first Ctrl-C ends the reading, a second one the program.
+        let signal = signal_hook::consts::SIGINT;
+        let _ = signal_hook::flag::register_conditional_default(signal, stop.clone());
+        let _ = signal_hook::flag::register(signal, stop.clone());
+        Self {
+            show: !quiet && io::stderr().is_terminal(),
+            drawn: None,
+            stop,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Shall reading go on?
+    pub(crate) fn proceed(&mut self, capture: &Capture) -> bool {
+        if self.show
+            && self.begun.elapsed() > AFTER
+            && self.drawn.is_none_or(|d| d.elapsed() > EVERY)
+        {
+            self.drawn = Some(Instant::now());
+            let (read, total) = capture.progress();
+            let mib = read >> 20;
+            let _ = match total.filter(|t| *t > 0) {
+                Some(t) => write!(io::stderr(), "\r{:3}% of {} MiB ", read * 100 / t, t >> 20),
+                None => write!(io::stderr(), "\r{mib} MiB "),
+            };
+        }
+        !self.stopped()
+    }
+
+    /// Was Ctrl-C pressed?
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Removes the drawing.
+    pub(crate) fn clear(&self) {
+        if self.drawn.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+        if self.stopped() {
+            output::complain("interrupted; this is what was found so far");
+        }
+    }
+}

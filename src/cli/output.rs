@@ -1,0 +1,86 @@
+//! Data on standard output or into a file, words for people on standard error.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+
+/// An error or warning for people.
+pub(crate) fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "phasescope: {what}");
+}
+
+/// May escape codes be used on standard output? See no-color.org.
+pub(crate) fn color() -> bool {
+    io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+/// Where the data goes; a file is written whole or not at all.
+pub(crate) enum Output {
+    Stdout(BufWriter<io::StdoutLock<'static>>),
+    File {
+        out: BufWriter<File>,
+        path: PathBuf,
+        temporary: PathBuf,
+    },
+}
+
+impl Output {
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path.filter(|p| *p != Path::new("-")) else {
+            return Ok(Output::Stdout(BufWriter::new(io::stdout().lock())));
+        };
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file = File::create(&temporary).map_err(|source| Failure::Write {
+            name: path.display().to_string(),
+            source,
+        })?;
+        Ok(Output::File {
+            out: BufWriter::new(file),
+            path: path.to_owned(),
+            temporary,
+        })
+    }
+
+    fn failed(&self, source: io::Error) -> Failure {
+        let name = match self {
+            Output::Stdout(_) => "standard output".to_owned(),
+            Output::File { path, .. } => path.display().to_string(),
+        };
+        Failure::Write { name, source }
+    }
+
+    pub(crate) fn put(&mut self, s: &str) -> Result<(), Failure> {
+        let done = match self {
+            Output::Stdout(w) => w.write_all(s.as_bytes()),
+            Output::File { out, .. } => out.write_all(s.as_bytes()),
+        };
+        done.map_err(|e| self.failed(e))
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        let done = match &mut self {
+            Output::Stdout(w) => w.flush(),
+            Output::File {
+                out,
+                path,
+                temporary,
+            } => out.flush().and_then(|()| std::fs::rename(temporary, path)),
+        };
+        done.map_err(|e| self.failed(e))
+    }
+}
+
+impl Drop for Output {
+    /// What was not finished leaves nothing behind.
+    fn drop(&mut self) {
+        if let Output::File { temporary, .. } = self {
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}

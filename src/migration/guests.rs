@@ -1,0 +1,400 @@
+//! Logs of the guests' signs of life, until a migration asks for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+
+use crate::dissect::event::{Echo, Guest, Path, Sign};
+use crate::net::{Mac, Stamp};
+use crate::time::Timestamp;
+
+/// Hardware addresses with a log.
+const MAX_MACS: usize = 2048;
+/// Silences kept of one address: the longest of the last minute.
+const MAX_SILENCES: usize = 64;
+/// Announcements kept of one address.
+const MAX_RARPS: usize = 64;
+/// Protocol addresses kept of one address.
+const MAX_ADDRESSES: usize = 8;
+/// Series of echo requests.
+const MAX_ECHOES: usize = 256;
+/// Requests of one series that wait for their replies.
+const MAX_WAITING: usize = 65_536;
+/// Gaps between replies, and runs of lost requests, kept of one series.
+const MAX_GAPS: usize = 64;
+/// Ways that replies of one series came.
+const MAX_PATHS: usize = 8;
+
+/// A request that had no reply for so long is lost. Nanoseconds.
+const PATIENCE_NS: i64 = 10_000_000_000;
+/// Silences and gaps older than this give way first. Nanoseconds.
+const MEMORY_NS: i64 = 60_000_000_000;
+/// Shorter gaps between replies are not kept, unless requests were lost. Nanoseconds.
+const MIN_GAP_NS: i64 = 5_000_000;
+/// A request seen again within this time is another sight of the same one. Nanoseconds.
+const SAME_REQUEST_NS: i64 = 1_000_000_000;
+/// So many requests back.
+const SAME_REQUEST_DEPTH: usize = 64;
+
+/// A time without a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    pub(super) from: Stamp,
+    pub(super) to: Stamp,
+    pub(super) by: Sign,
+}
+
+/// A time between two replies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gap {
+    pub(super) from: Stamp,
+    pub(super) to: Stamp,
+}
+
+/// Requests in a row that had no reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) first: Stamp,
+    pub(super) last: Stamp,
+    pub(super) count: u64,
+    /// The request before, and the one behind.
+    before: Option<Timestamp>,
+    after: Option<Timestamp>,
+}
+
+impl Run {
+    /// Time between two of its requests; between its neighbours' where it is one alone.
+    pub(super) fn interval_ns(&self) -> Option<i64> {
+        if self.count > 1 {
+            return Some(self.last.time.since(self.first.time) / (self.count as i64 - 1));
+        }
+        match (self.before, self.after) {
+            (Some(b), Some(a)) => Some(a.since(b) / 2),
+            (Some(b), None) => Some(self.first.time.since(b)),
+            (None, Some(a)) => Some(a.since(self.first.time)),
+            (None, None) => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct MacLog {
+    silences: Vec<Silence>,
+    rarps: VecDeque<Stamp>,
+    addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    sequence: u16,
+    stamp: Stamp,
+    answered: bool,
+}
+
+/// One series of echo requests.
+#[derive(Debug)]
+pub(super) struct EchoLog {
+    pub(super) pinger: IpAddr,
+    pub(super) target: IpAddr,
+    pub(super) id: u16,
+    macs: Vec<Mac>,
+    waiting: VecDeque<Request>,
+    last_reply: Option<Stamp>,
+    /// The request taken out of `waiting` last.
+    settled: Option<Timestamp>,
+    run: Option<Run>,
+    pub(super) first: Stamp,
+    pub(super) last: Stamp,
+    pub(super) requests: u64,
+    pub(super) replies: u64,
+    pub(super) unanswered: u64,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) runs: Vec<Run>,
+    pub(super) paths: Vec<(Path, Stamp, Stamp)>,
+}
+
+/// All logs.
+#[derive(Debug, Default)]
+pub(super) struct GuestLogs {
+    macs: HashMap<Mac, MacLog, RandomState>,
+    echoes: Vec<EchoLog>,
+    index: HashMap<(IpAddr, IpAddr, u16), usize, RandomState>,
+}
+
+impl GuestLogs {
+    pub(super) fn event(&mut self, stamp: Stamp, guest: &Guest) {
+        match guest {
+            Guest::Echo(echo) => self.echo(stamp, echo),
+            Guest::Rarp { mac } => {
+                if let Some(log) = self.mac(*mac) {
+                    if log.rarps.len() == MAX_RARPS {
+                        log.rarps.pop_front();
+                    }
+                    log.rarps.push_back(stamp);
+                }
+            }
+            Guest::Arp { mac, address, .. } | Guest::NeighborAdvertisement { mac, address } => {
+                self.lives_at(*mac, *address);
+            }
+            Guest::Silence { mac, last, by, .. } => {
+                if let Some(log) = self.mac(*mac) {
+                    let silence = Silence {
+                        from: *last,
+                        to: stamp,
+                        by: *by,
+                    };
+                    keep_longest(&mut log.silences, MAX_SILENCES, silence, |s| (s.from, s.to));
+                }
+            }
+        }
+    }
+
+    fn mac(&mut self, mac: Mac) -> Option<&mut MacLog> {
+        if self.macs.len() >= MAX_MACS && !self.macs.contains_key(&mac) {
+            return None;
+        }
+        Some(self.macs.entry(mac).or_default())
+    }
+
+    fn lives_at(&mut self, mac: Mac, address: IpAddr) {
+        if let Some(log) = self.mac(mac)
+            && log.addresses.len() < MAX_ADDRESSES
+            && !log.addresses.contains(&address)
+        {
+            log.addresses.push(address);
+        }
+    }
+
+    fn echo(&mut self, stamp: Stamp, echo: &Echo) {
+        let key = (echo.pinger, echo.target, echo.id);
+        let i = match self.index.get(&key) {
+            Some(i) => *i,
+            None if self.echoes.len() >= MAX_ECHOES => return,
+            None => {
+                self.echoes.push(EchoLog::new(echo, stamp));
+                self.index.insert(key, self.echoes.len() - 1);
+                self.echoes.len() - 1
+            }
+        };
+        self.echoes[i].take(stamp, echo);
+    }
+
+    /// No more frames will come.
+    pub(super) fn finish(&mut self) {
+        for echo in &mut self.echoes {
+            echo.settle_all();
+        }
+    }
+
+    /// Requests older than the patience are lost now.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        for echo in &mut self.echoes {
+            echo.settle(now);
+        }
+    }
+
+    pub(super) fn silences(&self, macs: &[Mac]) -> impl Iterator<Item = (Mac, &Silence)> {
+        macs.iter()
+            .filter_map(|m| Some((*m, self.macs.get(m)?)))
+            .flat_map(|(m, log)| log.silences.iter().map(move |s| (m, s)))
+    }
+
+    /// Addresses that were announced in this time.
+    pub(super) fn announced(&self, from: Timestamp, to: Timestamp) -> Vec<Mac> {
+        let mut macs: Vec<Mac> = self
+            .macs
+            .iter()
+            .filter(|(_, log)| log.rarps.iter().any(|s| s.time >= from && s.time <= to))
+            .map(|(m, _)| *m)
+            .collect();
+        macs.sort_unstable();
+        macs
+    }
+
+    /// Series of requests to a guest with one of these hardware addresses.
+    pub(super) fn echoes_to(&self, macs: &[Mac]) -> Vec<&EchoLog> {
+        let addresses: Vec<IpAddr> = macs
+            .iter()
+            .filter_map(|m| self.macs.get(m))
+            .flat_map(|log| log.addresses.iter().copied())
+            .collect();
+        self.echoes
+            .iter()
+            .filter(|e| e.macs.iter().any(|m| macs.contains(m)) || addresses.contains(&e.target))
+            .collect()
+    }
+
+    /// All series.
+    pub(super) fn echoes(&self) -> &[EchoLog] {
+        &self.echoes
+    }
+}
+
+impl EchoLog {
+    fn new(echo: &Echo, stamp: Stamp) -> Self {
+        Self {
+            pinger: echo.pinger,
+            target: echo.target,
+            id: echo.id,
+            macs: Vec::new(),
+            waiting: VecDeque::new(),
+            last_reply: None,
+            settled: None,
+            run: None,
+            first: stamp,
+            last: stamp,
+            requests: 0,
+            replies: 0,
+            unanswered: 0,
+            gaps: Vec::new(),
+            runs: Vec::new(),
+            paths: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, stamp: Stamp, echo: &Echo) {
+        self.last = stamp;
+        if let Some(mac) = echo.target_mac
+            && self.macs.len() < MAX_ADDRESSES
+            && !self.macs.contains(&mac)
+        {
+            self.macs.push(mac);
+        }
+        self.settle(stamp.time);
+        if echo.reply {
+            self.reply(stamp, echo);
+        } else {
+            self.request(stamp, echo.sequence);
+        }
+    }
+
+    fn request(&mut self, stamp: Stamp, sequence: u16) {
+        let again =
+            self.waiting.iter().rev().take(SAME_REQUEST_DEPTH).any(|r| {
+                r.sequence == sequence && stamp.time.since(r.stamp.time) < SAME_REQUEST_NS
+            });
+        if again {
+            return;
+        }
+        self.requests += 1;
+        if self.waiting.len() >= MAX_WAITING {
+            self.settle_one();
+        }
+        self.waiting.push_back(Request {
+            sequence,
+            stamp,
+            answered: false,
+        });
+    }
+
+    fn reply(&mut self, stamp: Stamp, echo: &Echo) {
+        let request = self
+            .waiting
+            .iter_mut()
+            .rev()
+            .find(|r| r.sequence == echo.sequence);
+        let again = request.as_ref().is_some_and(|r| r.answered);
+        if let Some(request) = request {
+            request.answered = true;
+        }
+        match self.paths.iter_mut().find(|(p, _, _)| *p == echo.path) {
+            Some((_, _, last)) => *last = stamp,
+            None => {
+                if self.paths.len() < MAX_PATHS {
+                    self.paths.push((echo.path, stamp, stamp));
+                }
+            }
+        }
+        if again {
+            return;
+        }
+        self.replies += 1;
+        if let Some(last) = self.last_reply.replace(stamp)
+            && stamp.time.since(last.time) >= MIN_GAP_NS
+        {
+            let gap = Gap {
+                from: last,
+                to: stamp,
+            };
+            keep_longest(&mut self.gaps, MAX_GAPS, gap, |g| (g.from, g.to));
+        }
+    }
+
+    /// The last reply, where none has come since.
+    pub(super) fn last_reply(&self) -> Option<Stamp> {
+        self.last_reply
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|r| now.since(r.stamp.time) > PATIENCE_NS)
+        {
+            self.settle_one();
+        }
+    }
+
+    fn settle_all(&mut self) {
+        while !self.waiting.is_empty() {
+            self.settle_one();
+        }
+        self.end_run(None);
+    }
+
+    /// The oldest waiting request is answered or lost for good.
+    fn settle_one(&mut self) {
+        let Some(r) = self.waiting.pop_front() else {
+            return;
+        };
+        if r.answered {
+            self.end_run(Some(r.stamp.time));
+        } else {
+            self.unanswered += 1;
+            let before = self.settled;
+            let run = self.run.get_or_insert(Run {
+                first: r.stamp,
+                last: r.stamp,
+                count: 0,
+                before,
+                after: None,
+            });
+            run.last = r.stamp;
+            run.count += 1;
+        }
+        self.settled = Some(r.stamp.time);
+    }
+
+    fn end_run(&mut self, next: Option<Timestamp>) {
+        if let Some(mut run) = self.run.take() {
+            run.after = next;
+            keep_longest(&mut self.runs, MAX_GAPS, run, |r| (r.first, r.last));
+        }
+    }
+
+    /// Runs, the one that is not over included.
+    pub(super) fn lost_runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().chain(&self.run)
+    }
+}
+
+/// Adds to a bounded list: what is older than a minute gives way, then the shortest.
+fn keep_longest<T>(list: &mut Vec<T>, max: usize, new: T, span: impl Fn(&T) -> (Stamp, Stamp)) {
+    if list.len() >= max {
+        let now = span(&new).1.time;
+        let length = |t: &T| {
+            let (from, to) = span(t);
+            to.time.since(from.time)
+        };
+        let old = list
+            .iter()
+            .position(|t| now.since(span(t).1.time) > MEMORY_NS);
+        let victim =
+            old.or_else(|| (0..list.len()).min_by_key(|i| list.get(*i).map_or(i64::MAX, &length)));
+        if let Some(i) = victim {
+            list.remove(i);
+        }
+    }
+    list.push(new);
+}

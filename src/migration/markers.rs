@@ -1,0 +1,207 @@
+//! The definitions of the phases: which event begins and ends which, in one table.
+//!
+//! Source of the definitions: the study that phasescope generalises, checked against libvirt's
+//! code (`src/qemu/qemu_migration.c`, `src/remote/remote_driver.c`).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Certainty, Driver};
+
+/// A phase of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhaseName {
+    /// The user proves who they are (OpenStack).
+    Authentication,
+    /// The request becomes a migration (OpenStack).
+    Initialization,
+    /// The source's daemon connects to the destination's.
+    RemoteConnect,
+    /// The destination makes ready: a hypervisor that waits for the stream.
+    Preparation,
+    /// Disks are copied.
+    Storage,
+    /// Memory is copied.
+    Transfer,
+    /// The guest starts on the destination.
+    Finish,
+    /// The source lets go of the guest.
+    Cleanup,
+    /// The cloud notes the guest's new place (OpenStack).
+    PostMigration,
+}
+
+impl PhaseName {
+    /// As reports give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Initialization => "initialization",
+            Self::RemoteConnect => "remote-connect",
+            Self::Preparation => "preparation",
+            Self::Storage => "storage",
+            Self::Transfer => "transfer",
+            Self::Finish => "finish",
+            Self::Cleanup => "cleanup",
+            Self::PostMigration => "post-migration",
+        }
+    }
+}
+
+/// Which edge of a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// It begins.
+    Start,
+    /// It ends.
+    End,
+}
+
+/// Something seen that can bound a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    /// SYN of the libvirt connection.
+    LibvirtOpened,
+    /// REPLY of CONNECT_OPEN.
+    OpenReply,
+    /// CALL of BEGIN3 (a client drives).
+    BeginCall,
+    /// CALL of a PREPARE.
+    PrepareCall,
+    /// REPLY of a PREPARE, good.
+    PrepareReply,
+    /// REPLY of a PREPARE, an error.
+    PrepareError,
+    /// SYN of the migration connection.
+    StreamOpened,
+    /// The stream's magic.
+    StreamHeader,
+    /// The end of the stream's element list.
+    StreamEnd,
+    /// The migration connection is closed: the later FIN, or RST.
+    StreamClosed,
+    /// CALL of a FINISH that asks for the guest to run.
+    FinishCall,
+    /// CALL of a FINISH that calls the migration off.
+    FinishCancelCall,
+    /// REPLY of a FINISH.
+    FinishReply,
+    /// REPLY of CONFIRM3 (a client drives).
+    ConfirmReply,
+    /// The libvirt connection is closed: the later FIN, or RST.
+    LibvirtClosed,
+}
+
+/// One rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Marker {
+    /// Phase.
+    pub phase: PhaseName,
+    /// Its edge.
+    pub edge: Edge,
+    /// The lowest rank that was seen counts.
+    pub rank: u8,
+    /// Name in reports.
+    pub name: &'static str,
+    /// What must be seen.
+    pub signal: Signal,
+    /// What it is worth.
+    pub certainty: Certainty,
+    /// Under which drivers; empty: all.
+    pub drivers: &'static [Driver],
+    /// How to find it in Wireshark.
+    pub filter: &'static str,
+}
+
+/// A phase that must have happened where one of these was seen, even if its own edges were not.
+#[derive(Debug, Clone, Copy)]
+pub struct Implied {
+    /// Phase.
+    pub phase: PhaseName,
+    /// Seen.
+    pub by: &'static [Signal],
+    /// Under which drivers.
+    pub drivers: &'static [Driver],
+}
+
+const PEER: &[Driver] = &[Driver::LibvirtP2p, Driver::LibvirtTunnelled];
+const DIRECT: &[Driver] = &[Driver::LibvirtDirect];
+const LIBVIRT: &[Driver] = &[
+    Driver::LibvirtP2p,
+    Driver::LibvirtTunnelled,
+    Driver::LibvirtDirect,
+];
+
+const fn row(
+    phase: PhaseName,
+    edge: Edge,
+    rank: u8,
+    name: &'static str,
+    signal: Signal,
+    certainty: Certainty,
+    drivers: &'static [Driver],
+    filter: &'static str,
+) -> Marker {
+    Marker {
+        phase,
+        edge,
+        rank,
+        name,
+        signal,
+        certainty,
+        drivers,
+        filter,
+    }
+}
+
+use Certainty::{Decoded, Transport};
+use Edge::{End, Start};
+use PhaseName as P;
+use Signal as S;
+
+/// The table.
+#[rustfmt::skip]
+pub const MARKERS: &[Marker] = &[
+    row(P::RemoteConnect, Start, 1, "libvirt-connection-opened", S::LibvirtOpened, Transport, PEER, "tcp.flags.syn==1 && tcp.flags.ack==0, libvirt's port"),
+    row(P::RemoteConnect, End, 1, "libvirt-open-reply", S::OpenReply, Decoded, PEER, "libvirt.procedure==1 && libvirt.type==1"),
+    row(P::Preparation, Start, 1, "libvirt-open-reply", S::OpenReply, Decoded, PEER, "libvirt.procedure==1 && libvirt.type==1"),
+    row(P::Preparation, Start, 1, "migrate-begin-call", S::BeginCall, Decoded, DIRECT, "libvirt.procedure in {213,302} && libvirt.type==0"),
+    row(P::Preparation, Start, 2, "migrate-prepare-call", S::PrepareCall, Decoded, DIRECT, "libvirt.procedure in {61,108,214,303} && libvirt.type==0"),
+    row(P::Preparation, End, 1, "migrate-prepare-reply", S::PrepareReply, Decoded, LIBVIRT, "libvirt.procedure in {61,108,148,214,215,303,304} && libvirt.type==1"),
+    row(P::Preparation, End, 2, "migrate-prepare-error", S::PrepareError, Decoded, LIBVIRT, "the same, libvirt.status==1"),
+    row(P::Transfer, Start, 1, "migration-connection-opened", S::StreamOpened, Transport, &[], "tcp.flags.syn==1 && tcp.flags.ack==0, migration port"),
+    row(P::Transfer, Start, 2, "migration-stream-header", S::StreamHeader, Decoded, &[], "tcp contains 51:45:56:4d"),
+    row(P::Transfer, End, 1, "migration-connection-closed", S::StreamClosed, Transport, &[], "tcp.flags.fin==1 (the later one) or tcp.flags.reset==1"),
+    row(P::Transfer, End, 2, "migration-stream-end", S::StreamEnd, Decoded, &[], "the byte 0x00 after the last section"),
+    row(P::Finish, Start, 1, "migrate-finish-call", S::FinishCall, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==0"),
+    row(P::Finish, Start, 2, "migrate-finish-cancel-call", S::FinishCancelCall, Decoded, LIBVIRT, "the same, with cancelled=1"),
+    row(P::Finish, End, 1, "migrate-finish-reply", S::FinishReply, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==1"),
+    row(P::Cleanup, Start, 1, "migrate-finish-reply", S::FinishReply, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==1"),
+    row(P::Cleanup, Start, 2, "migrate-prepare-error", S::PrepareError, Decoded, PEER, "libvirt.status==1"),
+    row(P::Cleanup, End, 1, "libvirt-connection-closed", S::LibvirtClosed, Transport, PEER, "tcp.flags.fin==1 (the later one) or tcp.flags.reset==1"),
+    row(P::Cleanup, End, 1, "migrate-confirm-reply", S::ConfirmReply, Decoded, DIRECT, "libvirt.procedure in {218,307} && libvirt.type==1"),
+];
+
+/// Phases that are there even where neither edge was seen.
+pub const IMPLIED: &[Implied] = &[
+    Implied {
+        phase: P::RemoteConnect,
+        by: &[
+            S::PrepareCall,
+            S::PrepareReply,
+            S::FinishCall,
+            S::FinishCancelCall,
+        ],
+        drivers: PEER,
+    },
+    Implied {
+        phase: P::Preparation,
+        by: &[S::PrepareCall, S::FinishCall, S::FinishCancelCall],
+        drivers: LIBVIRT,
+    },
+    Implied {
+        phase: P::Transfer,
+        by: &[S::FinishCall],
+        drivers: LIBVIRT,
+    },
+];

@@ -1,0 +1,204 @@
+//! What is remembered of each connection and each attempt until a migration can be told.
+
+use phasescope_parsers::libvirt::cookie::Statistics;
+use phasescope_parsers::libvirt::domain::DomainSummary;
+use phasescope_parsers::libvirt::message::RpcError;
+use phasescope_parsers::libvirt::uri::MigrationUri;
+use phasescope_parsers::qemu::DEFAULT_PAGE_SIZE;
+use phasescope_parsers::qemu::ram::Counts;
+
+use super::markers::Signal;
+use crate::dissect::event::Round;
+use crate::net::{Direction, FlowInfo, Stamp};
+use crate::time::Timestamp;
+
+/// Calls that are kept of one libvirt connection.
+pub(super) const MAX_CALLS: usize = 1024;
+
+/// Rounds that are kept of one stream; later ones are added to the last.
+pub(super) const MAX_ROUNDS: usize = 1024;
+
+/// Signals of one attempt; each kind is kept once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    /// The frame that completed the message.
+    pub(super) stamp: Stamp,
+    /// The frame of its first byte.
+    pub(super) begin: Stamp,
+}
+
+impl Mark {
+    pub(super) fn at(stamp: Stamp) -> Self {
+        Self {
+            stamp,
+            begin: stamp,
+        }
+    }
+}
+
+/// A libvirt call and its reply.
+#[derive(Debug, Clone)]
+pub(super) struct CallRecord {
+    pub(super) program: u32,
+    pub(super) procedure: i32,
+    pub(super) name: Option<&'static str>,
+    pub(super) serial: u32,
+    pub(super) call: Option<Stamp>,
+    pub(super) reply: Option<Stamp>,
+    pub(super) ok: Option<bool>,
+}
+
+/// A libvirt connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) info: FlowInfo,
+    pub(super) ended: bool,
+    pub(super) open_reply: Option<Mark>,
+    pub(super) calls: Vec<CallRecord>,
+    pub(super) missing_bytes: u64,
+    /// Attempts that were prepared or finished here.
+    pub(super) attempts: u32,
+}
+
+/// A migration stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) info: FlowInfo,
+    pub(super) ended: bool,
+    /// Who sends the guest.
+    pub(super) source: Direction,
+    pub(super) header: Option<Mark>,
+    pub(super) machine: Option<String>,
+    pub(super) uuid: Option<[u8; 16]>,
+    pub(super) ram_bytes: Option<u64>,
+    pub(super) page_size: u32,
+    pub(super) counts: Counts,
+    /// Ended `ram` sections of kind PART.
+    pub(super) parts: u64,
+    /// Counts of the END.
+    pub(super) last_pass: Option<Counts>,
+    pub(super) rounds: Vec<Round>,
+    pub(super) device_bytes: u64,
+    /// The guest was stopped: no earlier than the first stamp, no later than the second.
+    pub(super) stopped: Option<(Option<Stamp>, Stamp)>,
+    pub(super) memory_end: Option<Stamp>,
+    pub(super) end: Option<Mark>,
+    pub(super) loaded: Option<(Stamp, bool)>,
+    pub(super) postcopy_run: Option<Stamp>,
+    pub(super) pages_before_switch: Option<u64>,
+    pub(super) lost: u64,
+    pub(super) missing_bytes: u64,
+    pub(super) incomplete: bool,
+}
+
+impl Stream {
+    pub(super) fn new(info: FlowInfo, source: Direction) -> Self {
+        Self {
+            info,
+            ended: false,
+            source,
+            header: None,
+            machine: None,
+            uuid: None,
+            ram_bytes: None,
+            page_size: DEFAULT_PAGE_SIZE,
+            counts: Counts::default(),
+            parts: 0,
+            last_pass: None,
+            rounds: Vec::new(),
+            device_bytes: 0,
+            stopped: None,
+            memory_end: None,
+            end: None,
+            loaded: None,
+            postcopy_run: None,
+            pages_before_switch: None,
+            lost: 0,
+            missing_bytes: 0,
+            incomplete: false,
+        }
+    }
+
+    /// Every page record was seen.
+    pub(super) fn exact(&self) -> bool {
+        self.header.is_some() && self.end.is_some() && self.lost == 0 && !self.incomplete
+    }
+}
+
+/// One attempt to migrate: from PREPARE on, or from the first message seen of it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The connection to the destination's daemon.
+    pub(super) session: u64,
+    /// The first attempt on that connection.
+    pub(super) first_on_session: bool,
+    pub(super) prepare_serial: Option<u32>,
+    pub(super) finish_serial: Option<u32>,
+    pub(super) signals: Vec<(Signal, Mark)>,
+    pub(super) flags: Option<u64>,
+    pub(super) tunnelled: bool,
+    pub(super) name: Option<String>,
+    pub(super) uuid: Option<[u8; 16]>,
+    pub(super) domain: Option<DomainSummary>,
+    pub(super) source_hostname: Option<String>,
+    pub(super) destination_hostname: Option<String>,
+    pub(super) uri: Option<MigrationUri>,
+    pub(super) error: Option<RpcError>,
+    pub(super) finish_ok: Option<bool>,
+    pub(super) statistics: Option<Statistics>,
+    /// Latest message.
+    pub(super) last: Timestamp,
+}
+
+impl Attempt {
+    pub(super) fn new(session: u64, first_on_session: bool) -> Self {
+        Self {
+            session,
+            first_on_session,
+            prepare_serial: None,
+            finish_serial: None,
+            signals: Vec::new(),
+            flags: None,
+            tunnelled: false,
+            name: None,
+            uuid: None,
+            domain: None,
+            source_hostname: None,
+            destination_hostname: None,
+            uri: None,
+            error: None,
+            finish_ok: None,
+            statistics: None,
+            last: Timestamp::default(),
+        }
+    }
+
+    /// Keeps the first of each kind.
+    pub(super) fn signal(&mut self, signal: Signal, mark: Mark) {
+        self.last = self.last.max(mark.stamp.time);
+        if self.mark(signal).is_none() {
+            self.signals.push((signal, mark));
+        }
+    }
+
+    pub(super) fn mark(&self, signal: Signal) -> Option<Mark> {
+        self.signals
+            .iter()
+            .find(|(s, _)| *s == signal)
+            .map(|(_, m)| *m)
+    }
+
+    pub(super) fn time(&self, signal: Signal) -> Option<Timestamp> {
+        self.mark(signal).map(|m| m.stamp.time)
+    }
+
+    pub(super) fn has(&self, signal: Signal) -> bool {
+        self.mark(signal).is_some()
+    }
+
+    /// The FINISH call of either kind.
+    pub(super) fn finish_call(&self) -> Option<Mark> {
+        self.mark(Signal::FinishCall)
+            .or_else(|| self.mark(Signal::FinishCancelCall))
+    }
+}

@@ -1,0 +1,571 @@
+//! From events to migrations: keeps records of connections and attempts, and tells a migration
+//! when all of it has been seen.
+
+use std::collections::BTreeMap;
+
+use phasescope_parsers::libvirt::cookie::Cookie;
+use phasescope_parsers::libvirt::header::{
+    Header, MessageType, PROGRAM_KEEPALIVE, PROGRAM_REMOTE, Status,
+};
+use phasescope_parsers::libvirt::message::Body;
+use phasescope_parsers::libvirt::procedures as procedure;
+use phasescope_parsers::libvirt::uri::MigrationUri;
+use phasescope_parsers::qemu::command;
+use phasescope_parsers::qemu::element::ElementType;
+use phasescope_parsers::qemu::return_path::Message;
+
+use super::assemble;
+use super::guests::GuestLogs;
+use super::markers::Signal;
+use super::records::{Attempt, CallRecord, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream};
+use super::{Clock, Migration};
+use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
+use crate::net::{Direction, FlowInfo};
+use crate::time::Timestamp;
+
+/// A migration is told when so much time has passed since its last message and its connections
+/// have ended: late echo replies and announcements belong to it. Nanoseconds.
+const SETTLE_NS: i64 = 15_000_000_000;
+
+/// Attempts that are not over at once; past it the oldest is told as it is.
+const MAX_ATTEMPTS: usize = 4096;
+
+/// Which step of a migration a procedure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Begin,
+    Prepare,
+    Finish,
+    Confirm,
+}
+
+/// Procedures by step (libvirt `src/remote/remote_protocol.x`).
+const STEPS: &[(Step, &[i32])] = &[
+    (
+        Step::Begin,
+        &[
+            procedure::DOMAIN_MIGRATE_BEGIN3,
+            procedure::DOMAIN_MIGRATE_BEGIN3_PARAMS,
+        ],
+    ),
+    (
+        Step::Prepare,
+        &[
+            procedure::DOMAIN_MIGRATE_PREPARE,
+            procedure::DOMAIN_MIGRATE_PREPARE2,
+            procedure::DOMAIN_MIGRATE_PREPARE_TUNNEL,
+            procedure::DOMAIN_MIGRATE_PREPARE3,
+            procedure::DOMAIN_MIGRATE_PREPARE_TUNNEL3,
+            procedure::DOMAIN_MIGRATE_PREPARE3_PARAMS,
+            procedure::DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS,
+        ],
+    ),
+    (
+        Step::Finish,
+        &[
+            procedure::DOMAIN_MIGRATE_FINISH,
+            procedure::DOMAIN_MIGRATE_FINISH2,
+            procedure::DOMAIN_MIGRATE_FINISH3,
+            procedure::DOMAIN_MIGRATE_FINISH3_PARAMS,
+        ],
+    ),
+    (
+        Step::Confirm,
+        &[
+            procedure::DOMAIN_MIGRATE_CONFIRM3,
+            procedure::DOMAIN_MIGRATE_CONFIRM3_PARAMS,
+        ],
+    ),
+];
+
+fn step(h: &Header) -> Option<Step> {
+    (h.program == PROGRAM_REMOTE)
+        .then(|| STEPS.iter().find(|(_, p)| p.contains(&h.procedure)))
+        .flatten()
+        .map(|(s, _)| *s)
+}
+
+/// Watches events and tells migrations.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    first: Option<Timestamp>,
+    now: Timestamp,
+    sessions: BTreeMap<u64, Session>,
+    streams: BTreeMap<u64, Stream>,
+    attempts: Vec<Attempt>,
+    guests: GuestLogs,
+    told: u32,
+}
+
+impl Tracker {
+    /// Every frame's time: offsets count from the first.
+    pub fn time(&mut self, time: Timestamp) {
+        self.first.get_or_insert(time);
+        self.now = self.now.max(time);
+    }
+
+    /// Takes the next event.
+    pub fn event(&mut self, event: &Event) {
+        match &event.kind {
+            Kind::Guest(guest) => self.guests.event(event.stamp, guest),
+            Kind::Rpc(rpc) => self.rpc(event, rpc),
+            Kind::Qemu(what) => self.qemu(event, what),
+            Kind::Recognised(protocol, info) => self.recognised(*protocol, event, info),
+            Kind::Ended(protocol, info) => self.ended(*protocol, info),
+            Kind::Closing { .. } => {}
+            Kind::Gap { length, .. } => {
+                if let Some((flow, _)) = event.flow {
+                    if let Some(s) = self.sessions.get_mut(&flow) {
+                        s.missing_bytes += length;
+                    }
+                    if let Some(s) = self.streams.get_mut(&flow) {
+                        s.missing_bytes += length;
+                    }
+                }
+            }
+        }
+    }
+
+    fn recognised(&mut self, protocol: Protocol, event: &Event, info: &FlowInfo) {
+        match protocol {
+            Protocol::LibvirtRpc => {
+                let session = Session {
+                    info: info.clone(),
+                    ended: false,
+                    open_reply: None,
+                    calls: Vec::new(),
+                    missing_bytes: 0,
+                    attempts: 0,
+                };
+                self.sessions.insert(info.id, session);
+            }
+            Protocol::QemuMigration => {
+                let source = event.flow.map_or(Direction::ToServer, |(_, d)| d);
+                self.streams
+                    .insert(info.id, Stream::new(info.clone(), source));
+            }
+        }
+    }
+
+    fn ended(&mut self, protocol: Protocol, info: &FlowInfo) {
+        match protocol {
+            Protocol::LibvirtRpc => {
+                if let Some(s) = self.sessions.get_mut(&info.id) {
+                    s.info = info.clone();
+                    s.ended = true;
+                }
+            }
+            Protocol::QemuMigration => {
+                if let Some(s) = self.streams.get_mut(&info.id) {
+                    s.info = info.clone();
+                    s.ended = true;
+                }
+            }
+        }
+    }
+
+    fn rpc(&mut self, event: &Event, rpc: &Rpc) {
+        let Some((flow, _)) = event.flow else { return };
+        let Some(session) = self.sessions.get_mut(&flow) else {
+            return;
+        };
+        let h = &rpc.header;
+        if h.program == PROGRAM_KEEPALIVE {
+            return;
+        }
+        session.note(rpc, event);
+        let mark = Mark {
+            stamp: event.stamp,
+            begin: event.begin,
+        };
+        let reply = h.kind == MessageType::Reply;
+        if reply
+            && h.program == PROGRAM_REMOTE
+            && h.procedure == procedure::CONNECT_OPEN
+            && h.status == Status::Ok
+        {
+            session.open_reply.get_or_insert(mark);
+        }
+        match (step(h), h.kind) {
+            (Some(Step::Prepare), MessageType::Call) => self.prepare(flow, h, mark, &rpc.body),
+            (Some(Step::Prepare), MessageType::Reply) => self.prepared(flow, h, mark, &rpc.body),
+            (Some(Step::Finish), MessageType::Call) => self.finish_call(flow, h, mark, &rpc.body),
+            (Some(Step::Finish), MessageType::Reply) => self.finished(flow, h, mark, &rpc.body),
+            _ => {}
+        }
+    }
+
+    fn new_attempt(&mut self, flow: u64) -> &mut Attempt {
+        let first = self.sessions.get_mut(&flow).is_some_and(|s| {
+            s.attempts += 1;
+            s.attempts == 1
+        });
+        self.attempts.push(Attempt::new(flow, first));
+        let last = self.attempts.len() - 1;
+        &mut self.attempts[last]
+    }
+
+    /// The attempt on this connection that `fits`, the latest one first; a new one where none
+    /// does, for its beginning may not have been captured.
+    fn attempt(&mut self, flow: u64, fits: impl Fn(&Attempt) -> bool) -> &mut Attempt {
+        let found = self
+            .attempts
+            .iter()
+            .rposition(|a| a.session == flow && fits(a));
+        match found {
+            Some(i) => &mut self.attempts[i],
+            None => self.new_attempt(flow),
+        }
+    }
+
+    fn prepare(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
+        let attempt = self.new_attempt(flow);
+        attempt.prepare_serial = Some(h.serial);
+        attempt.signal(Signal::PrepareCall, mark);
+        let Body::Prepare(p) = body else { return };
+        attempt.flags = Some(p.flags);
+        attempt.tunnelled = p.tunnelled;
+        attempt.name = p.destination_name.clone();
+        attempt.domain = p.domain.clone();
+        attempt.uri = p.uri_in.as_deref().and_then(MigrationUri::parse);
+        attempt.identity_of_source(p.cookie.as_ref());
+        if let Some(d) = &p.domain {
+            attempt.name = attempt.name.take().or_else(|| d.name.clone());
+            attempt.uuid = attempt.uuid.or(d.uuid);
+        }
+    }
+
+    fn prepared(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
+        let serial = h.serial;
+        let attempt = self.attempt(flow, |a| a.prepare_serial == Some(serial));
+        attempt.prepare_serial = Some(serial);
+        if h.status == Status::Error {
+            attempt.signal(Signal::PrepareError, mark);
+            if let Body::Error(e) = body {
+                attempt.error = Some(e.clone());
+            }
+            return;
+        }
+        attempt.signal(Signal::PrepareReply, mark);
+        if let Body::PrepareReply { cookie, uri } = body {
+            attempt.identity_of_destination(cookie.as_ref());
+            if let Some(uri) = uri.as_deref().and_then(MigrationUri::parse) {
+                attempt.uri = Some(uri);
+            }
+        }
+    }
+
+    fn finish_call(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
+        let finish = match body {
+            Body::Finish(f) => Some(f),
+            _ => None,
+        };
+        let name = finish.and_then(|f| f.destination_name.clone());
+        let attempt = self.attempt(flow, |a| {
+            a.finish_serial.is_none()
+                && !a.has(Signal::PrepareError)
+                && (a.name.is_none() || name.is_none() || a.name == name)
+        });
+        attempt.finish_serial = Some(h.serial);
+        let cancelled = finish.and_then(|f| f.cancelled).is_some_and(|c| c != 0);
+        attempt.signal(
+            if cancelled {
+                Signal::FinishCancelCall
+            } else {
+                Signal::FinishCall
+            },
+            mark,
+        );
+        if let Some(f) = finish {
+            attempt.flags = attempt.flags.or(Some(f.flags));
+            attempt.name = attempt.name.take().or(name);
+            attempt.statistics_of(f.cookie.as_ref());
+            attempt.identity_of_source(f.cookie.as_ref());
+            if attempt.uri.is_none() {
+                attempt.uri = f.uri.as_deref().and_then(MigrationUri::parse);
+            }
+        }
+    }
+
+    fn finished(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
+        let serial = h.serial;
+        let attempt = self.attempt(flow, |a| a.finish_serial == Some(serial));
+        attempt.finish_serial = Some(serial);
+        attempt.signal(Signal::FinishReply, mark);
+        attempt.finish_ok = Some(h.status == Status::Ok);
+        match body {
+            Body::Error(e) => attempt.error = Some(e.clone()),
+            Body::FinishReply { domain, cookie } => {
+                if let Some(d) = domain {
+                    attempt.name = attempt.name.take().or_else(|| Some(d.name.clone()));
+                    attempt.uuid = attempt.uuid.or(Some(d.uuid));
+                }
+                attempt.statistics_of(cookie.as_ref());
+                attempt.identity_of_destination(cookie.as_ref());
+            }
+            _ => {}
+        }
+    }
+
+    fn qemu(&mut self, event: &Event, what: &Qemu) {
+        let Some((flow, _)) = event.flow else { return };
+        let Some(stream) = self.streams.get_mut(&flow) else {
+            return;
+        };
+        let mark = Mark {
+            stamp: event.stamp,
+            begin: event.begin,
+        };
+        match what {
+            Qemu::Header => stream.header = Some(mark),
+            Qemu::Configuration { machine } => stream.machine = Some(machine.clone()),
+            Qemu::Uuid(uuid) => stream.uuid = Some(*uuid),
+            Qemu::RamBlocks {
+                bytes, page_size, ..
+            } => {
+                stream.ram_bytes = Some(*bytes);
+                stream.page_size = *page_size;
+            }
+            Qemu::RamPart {
+                kind,
+                counts,
+                complete,
+            } => {
+                stream.counts += *counts;
+                stream.incomplete |= !complete;
+                match kind {
+                    Some(ElementType::SectionEnd) => {
+                        stream.last_pass = Some(*counts);
+                        stream.memory_end = Some(event.stamp);
+                    }
+                    Some(ElementType::SectionPart) => stream.parts += 1,
+                    Some(_) => {}
+                    None => stream.incomplete = true,
+                }
+            }
+            Qemu::Device { length, .. } => stream.device_bytes += length,
+            Qemu::Round(round) => {
+                if stream.rounds.len() < MAX_ROUNDS {
+                    stream.rounds.push(*round);
+                } else if let Some(last) = stream.rounds.last_mut() {
+                    last.end = round.end;
+                    last.counts += round.counts;
+                }
+            }
+            Qemu::Stopped { since } => {
+                stream.stopped.get_or_insert((*since, event.begin));
+            }
+            Qemu::Command { number, .. } => {
+                if *number == command::POSTCOPY_RUN {
+                    stream.postcopy_run = Some(event.stamp);
+                    stream.pages_before_switch = Some(stream.counts.pages());
+                }
+            }
+            Qemu::EndOfStream => stream.end = Some(mark),
+            Qemu::ReturnPath(Message::Shut(status)) => {
+                stream.loaded = Some((event.stamp, *status == 0));
+            }
+            Qemu::Lost => stream.lost += 1,
+            Qemu::Section { .. }
+            | Qemu::PackagedEnd
+            | Qemu::VmDescription { .. }
+            | Qemu::MultifdFlush
+            | Qemu::Found
+            | Qemu::ReturnPath(_) => {}
+        }
+    }
+
+    /// Migrations of which all has been seen by now.
+    pub fn ready(&mut self) -> Vec<Migration> {
+        let now = self.now;
+        let old = |t: Timestamp| now.since(t) > SETTLE_NS;
+        let mut out = Vec::new();
+        while let Some(i) = self.attempts.iter().position(|a| {
+            let session = self.sessions.get(&a.session);
+            let over = session.is_none_or(|s| s.ended)
+                || (a.has(Signal::FinishReply) && !a.first_on_session);
+            over && old(a.last) && self.streams_ended(a)
+        }) {
+            out.push(self.tell(i));
+        }
+        while self.attempts.len() > MAX_ATTEMPTS {
+            out.push(self.tell(0));
+        }
+        // A stream that nobody claims, and every connection that is of no more use.
+        let lone: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| s.ended && old(s.info.last.time))
+            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, s)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lone {
+            if let Some(stream) = self.streams.remove(&id) {
+                out.push(self.tell_stream(stream));
+            }
+        }
+        let attempts = &self.attempts;
+        self.sessions.retain(|id, s| {
+            !s.ended || !old(s.info.last.time) || attempts.iter().any(|a| a.session == *id)
+        });
+        out
+    }
+
+    /// The capture has ended: the rest. All connections must have ended before.
+    pub fn finish(&mut self) -> Vec<Migration> {
+        self.guests.finish();
+        let mut out = Vec::new();
+        while !self.attempts.is_empty() {
+            out.push(self.tell(0));
+        }
+        while let Some((_, stream)) = self.streams.pop_first() {
+            out.push(self.tell_stream(stream));
+        }
+        out
+    }
+
+    fn streams_ended(&self, a: &Attempt) -> bool {
+        self.streams
+            .values()
+            .filter(|s| self.claims(a, s))
+            .all(|s| s.ended)
+    }
+
+    /// Does this stream belong to this attempt? By time, port and the hosts' addresses.
+    fn claims(&self, a: &Attempt, s: &Stream) -> bool {
+        let Some(session) = self.sessions.get(&a.session) else {
+            return false;
+        };
+        let begins = s.info.first.time;
+        let after = a.time(Signal::PrepareCall).is_none_or(|t| begins >= t);
+        let before =
+            a.finish_call().is_none_or(|m| begins <= m.stamp.time) && !a.has(Signal::PrepareError);
+        // The destination's daemon names the place where its hypervisor listens.
+        let port = a.uri.as_ref().and_then(|u| u.port);
+        let place = port.is_none_or(|p| p == s.info.server.port);
+        let host = a
+            .uri
+            .as_ref()
+            .and_then(|u| u.host.as_deref())
+            .and_then(|h| h.parse().ok());
+        let address = s.info.server.ip;
+        let hosts = host == Some(address)
+            || address == session.info.server.ip
+            // A name, or another network: then the port must say it.
+            || (host.is_none() && port.is_some());
+        after && before && place && hosts
+    }
+
+    /// Makes the migration of an attempt, and forgets the attempt and its streams.
+    fn tell(&mut self, i: usize) -> Migration {
+        let attempt = self.attempts.remove(i);
+        let claimed: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| self.claims(&attempt, s))
+            .map(|(id, _)| *id)
+            .collect();
+        let streams: Vec<Stream> = claimed
+            .iter()
+            .filter_map(|id| self.streams.remove(id))
+            .collect();
+        self.assemble(Some(&attempt), &streams)
+    }
+
+    fn tell_stream(&mut self, stream: Stream) -> Migration {
+        self.assemble(None, &[stream])
+    }
+
+    fn assemble(&mut self, attempt: Option<&Attempt>, streams: &[Stream]) -> Migration {
+        self.told += 1;
+        self.guests.settle(self.now);
+        let parts = assemble::Parts {
+            attempt,
+            session: attempt.and_then(|a| self.sessions.get(&a.session)),
+            streams,
+            guests: &self.guests,
+            clock: Clock {
+                first: self.first.unwrap_or_default(),
+            },
+        };
+        assemble::migration(self.told, &parts)
+    }
+
+    /// The echo series seen, for the capture's own summary.
+    pub fn echoes(&self) -> Vec<super::EchoSummary> {
+        self.guests
+            .echoes()
+            .iter()
+            .map(|e| super::EchoSummary {
+                pinger: e.pinger.to_string(),
+                target: e.target.to_string(),
+                id: e.id,
+                requests: e.requests,
+                replies: e.replies,
+                unanswered: e.unanswered,
+            })
+            .collect()
+    }
+}
+
+impl Session {
+    /// Pairs calls and replies by program, procedure and serial.
+    fn note(&mut self, rpc: &Rpc, event: &Event) {
+        let h = &rpc.header;
+        let (call, reply, ok) = match h.kind {
+            MessageType::Call => (Some(event.stamp), None, None),
+            MessageType::Reply => (None, Some(event.stamp), Some(h.status == Status::Ok)),
+            _ => return,
+        };
+        if reply.is_some() {
+            let open = self.calls.iter_mut().rev().find(|c| {
+                (c.program, c.procedure, c.serial) == (h.program, h.procedure, h.serial)
+                    && c.reply.is_none()
+            });
+            if let Some(c) = open {
+                c.reply = reply;
+                c.ok = ok;
+                return;
+            }
+        }
+        // A monitoring client's endless calls make room.
+        if self.calls.len() >= MAX_CALLS {
+            self.calls.remove(0);
+        }
+        self.calls.push(CallRecord {
+            program: h.program,
+            procedure: h.procedure,
+            name: rpc.name,
+            serial: h.serial,
+            call,
+            reply,
+            ok,
+        });
+    }
+}
+
+impl Attempt {
+    fn identity_of_source(&mut self, cookie: Option<&Cookie>) {
+        let Some(c) = cookie else { return };
+        self.name = self.name.take().or_else(|| c.name.clone());
+        self.uuid = self.uuid.or(c.uuid);
+        self.source_hostname = self.source_hostname.take().or_else(|| c.hostname.clone());
+    }
+
+    fn identity_of_destination(&mut self, cookie: Option<&Cookie>) {
+        let Some(c) = cookie else { return };
+        self.name = self.name.take().or_else(|| c.name.clone());
+        self.uuid = self.uuid.or(c.uuid);
+        self.destination_hostname = self
+            .destination_hostname
+            .take()
+            .or_else(|| c.hostname.clone());
+    }
+
+    /// Later figures are better ones.
+    fn statistics_of(&mut self, cookie: Option<&Cookie>) {
+        if let Some(s) = cookie.and_then(|c| c.statistics.clone()) {
+            self.statistics = Some(s);
+        }
+    }
+}
