@@ -5,6 +5,7 @@ mod events;
 mod input;
 mod output;
 mod phases;
+mod scrub;
 mod shell;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ enum Command {
     Analyze(analyze::Analyze),
     Events(events::Events),
     Phases(phases::Phases),
+    Scrub(scrub::Scrub),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -78,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Analyze(c) => c.run(),
         Command::Events(c) => c.run(),
         Command::Phases(c) => c.run(),
+        Command::Scrub(c) => c.run(),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
     };

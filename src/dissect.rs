@@ -16,7 +16,9 @@ pub use event::{Event, Kind, Protocol};
 use crate::capture::Frame;
 use crate::net::flow::Interest;
 use crate::net::tcp::{HalfStats, Missing};
-use crate::net::{Body, Chunk, Direction, FlowInfo, Flows, Handler, Oddities, Packet, Stamp, What};
+use crate::net::{
+    Body, Chunk, Direction, FlowInfo, Flows, Handler, Oddities, Packet, Place, Stamp, What,
+};
 use crate::time::Timestamp;
 
 /// Bytes of a connection that are searched for an anchor where its beginning was not seen.
@@ -48,6 +50,11 @@ pub trait Sink {
     /// [`Sink::resolved`] passes it is content.
     fn reveal(&mut self, flow: u64, direction: Direction, offset: u64, bytes: &[u8]) {
         let _ = (flow, direction, offset, bytes);
+    }
+
+    /// A connection has ended: nothing more is revealed of it.
+    fn over(&mut self, flow: u64) {
+        let _ = flow;
     }
 
     /// Every byte of this direction before `offset` has been revealed or is content.
@@ -86,8 +93,8 @@ pub struct Dissector {
 }
 
 impl Dissector {
-    /// Takes the next frame; gives back its layers.
-    pub fn frame<'a>(&mut self, frame: &Frame<'a>, sink: &mut impl Sink) -> Option<Packet<'a>> {
+    /// Takes the next frame; gives back its layers, and where its TCP payload lies.
+    pub fn frame<'a>(&mut self, frame: &Frame<'a>, sink: &mut impl Sink) -> Option<(Packet<'a>, Option<Place>)> {
         let stamp = Stamp {
             time: frame.time,
             frame: frame.number,
@@ -110,14 +117,15 @@ impl Dissector {
             oddities: &mut traffic.oddities,
             undecided: &mut self.undecided,
         };
-        self.flows
+        let place = self
+            .flows
             .packet(&packet, frame.wire_len, stamp, &mut dispatch);
         if stamp.time.since(self.swept) > SWEEP_NS {
             self.swept = stamp.time;
             self.flows
                 .expire(stamp.time.offset(-IDLE_NS), &mut dispatch);
         }
-        Some(packet)
+        Some((packet, place))
     }
 
     /// The capture has ended.
@@ -271,6 +279,9 @@ impl<S: Sink> Dispatch<'_, S> {
                 } else if u.hopeless(flow) {
                     *self.undecided -= u.held();
                     *state = Conversation::Unknown;
+                    for d in [Direction::ToServer, Direction::ToClient] {
+                        self.sink.resolved(flow.id, d, u64::MAX);
+                    }
                 }
             }
         }
@@ -319,6 +330,11 @@ impl<S: Sink> Dispatch<'_, S> {
     }
 
     fn end(&mut self, flow: &FlowInfo, state: &mut Conversation, stamp: Stamp) {
+        self.end_conversation(flow, state, stamp);
+        self.sink.over(flow.id);
+    }
+
+    fn end_conversation(&mut self, flow: &FlowInfo, state: &mut Conversation, stamp: Stamp) {
         let protocol = match state {
             Conversation::Qemu(c) => {
                 c.end(flow.id, stamp, self.sink);

@@ -10,4 +10,5 @@ pub mod dissect;
 pub mod migration;
 pub mod net;
 pub mod report;
+pub mod scrub;
 pub mod time;

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::time::Timestamp;
 
-pub use flow::{Chunk, Direction, FlowInfo, Flows, Handler, What};
+pub use flow::{Chunk, Direction, FlowInfo, Flows, Handler, Place, What};
 pub use packet::{Body, Mac, Packet};
 
 /// Which frame, and when.

@@ -17,8 +17,15 @@ pub(crate) struct Input {
     /// Captures: pcap or pcapng, plain, gzip or zstd; `-` is standard input. Several are read as
     /// one, in time order.
     #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
 
+    #[command(flatten)]
+    options: Options,
+}
+
+/// How to read captures.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
     /// Look only at packets that match, in tcpdump's language: 'host 10.0.0.1 and tcp'.
     #[cfg(feature = "live")]
     #[arg(short, long, value_name = "EXPRESSION")]
@@ -31,8 +38,18 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn open(&self) -> Result<Capture, Failure> {
+        self.options.open(&self.files)
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        self.options.watch()
+    }
+}
+
+impl Options {
+    pub(crate) fn open(&self, files: &[PathBuf]) -> Result<Capture, Failure> {
         #[cfg_attr(not(feature = "live"), expect(unused_mut, reason = "no filter to set"))]
-        let mut capture = Capture::open(&self.files)?;
+        let mut capture = Capture::open(files)?;
         #[cfg(feature = "live")]
         if let Some(expression) = &self.filter {
             capture.set_filter(expression)?;

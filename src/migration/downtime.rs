@@ -192,8 +192,7 @@ fn lost_echoes(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
     };
     let longest = runs.iter().max_by_key(|r| r.count);
     let Some(run) = longest else {
-        let asked = echo.first.time < window.from() && echo.last.time > window.to();
-        return match asked {
+        return match echo.asked(window.from(), window.to()) {
             true => Downtime {
                 lost: Some(0),
                 subject: Some(describe(echo)),
@@ -245,6 +244,10 @@ fn echo_gap(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
         .filter(|(_, g)| window.spanned(g.from, g.to))
         .max_by_key(|(_, g)| g.to.time.since(g.from.time));
     match found {
+        Some((_, gap)) if !gap.watched => unknown(
+            method,
+            "requests between the last reply before and the first one after are not in the capture: the pings went another way",
+        ),
         Some((echo, gap)) if close_to_stop(gap.from, None, window) => Downtime {
             subject: Some(describe(echo)),
             ..measured(method, clock.moment(gap.from), clock.moment(gap.to))

@@ -32,6 +32,8 @@ const PATIENCE_NS: i64 = 10_000_000_000;
 const MEMORY_NS: i64 = 60_000_000_000;
 /// Shorter gaps between replies are not kept, unless requests were lost. Nanoseconds.
 const MIN_GAP_NS: i64 = 5_000_000;
+/// No request for so long: nobody asked, or not here. Nanoseconds.
+const PAUSE_NS: i64 = 1_000_000_000;
 /// A request seen again within this time is another sight of the same one. Nanoseconds.
 const SAME_REQUEST_NS: i64 = 1_000_000_000;
 /// So many requests back.
@@ -50,6 +52,8 @@ pub(super) struct Silence {
 pub(super) struct Gap {
     pub(super) from: Stamp,
     pub(super) to: Stamp,
+    /// Every request between the two answered ones is in the capture.
+    pub(super) watched: bool,
 }
 
 /// Requests in a row that had no reply.
@@ -100,7 +104,10 @@ pub(super) struct EchoLog {
     pub(super) id: u16,
     macs: Vec<Mac>,
     waiting: VecDeque<Request>,
-    last_reply: Option<Stamp>,
+    /// The last reply, and the sequence number that it answers.
+    last_reply: Option<(Stamp, u16)>,
+    /// Times in which no request was seen.
+    pauses: Vec<(Stamp, Stamp)>,
     /// The request taken out of `waiting` last.
     settled: Option<Timestamp>,
     run: Option<Run>,
@@ -240,6 +247,7 @@ impl EchoLog {
             macs: Vec::new(),
             waiting: VecDeque::new(),
             last_reply: None,
+            pauses: Vec::new(),
             settled: None,
             run: None,
             first: stamp,
@@ -278,6 +286,12 @@ impl EchoLog {
             return;
         }
         self.requests += 1;
+        if let Some(before) = self.waiting.back()
+            && stamp.time.since(before.stamp.time) >= MIN_GAP_NS
+        {
+            let pause = (before.stamp, stamp);
+            keep_longest(&mut self.pauses, MAX_GAPS, pause, |p| *p);
+        }
         if self.waiting.len() >= MAX_WAITING {
             self.settle_one();
         }
@@ -310,12 +324,13 @@ impl EchoLog {
             return;
         }
         self.replies += 1;
-        if let Some(last) = self.last_reply.replace(stamp)
+        if let Some((last, answered)) = self.last_reply.replace((stamp, echo.sequence))
             && stamp.time.since(last.time) >= MIN_GAP_NS
         {
             let gap = Gap {
                 from: last,
                 to: stamp,
+                watched: self.watched(answered, echo.sequence),
             };
             keep_longest(&mut self.gaps, MAX_GAPS, gap, |g| (g.from, g.to));
         }
@@ -323,7 +338,25 @@ impl EchoLog {
 
     /// The last reply, where none has come since.
     pub(super) fn last_reply(&self) -> Option<Stamp> {
-        self.last_reply
+        self.last_reply.map(|(s, _)| s)
+    }
+
+    /// Is every request from one sequence number to another among those that wait?
+    fn watched(&self, from: u16, to: u16) -> bool {
+        let at = |n: u16| self.waiting.iter().rposition(|r| r.sequence == n);
+        at(from)
+            .zip(at(to))
+            .is_some_and(|(a, b)| a < b && b - a == usize::from(to.wrapping_sub(from)))
+    }
+
+    /// Were requests seen all through this time?
+    pub(super) fn asked(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.first.time < from
+            && self.last.time > to
+            && !self
+                .pauses
+                .iter()
+                .any(|(a, b)| a.time <= to && b.time >= from && b.time.since(a.time) > PAUSE_NS)
     }
 
     fn settle(&mut self, now: Timestamp) {

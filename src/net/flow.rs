@@ -133,6 +133,17 @@ pub enum Interest {
     Counters,
 }
 
+/// Where a segment's payload lies in its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the connection.
+    pub flow: u64,
+    /// Who sent it.
+    pub direction: Direction,
+    /// Stream offset of its first byte; negative before the first byte seen.
+    pub offset: i64,
+}
+
 /// The application layer. `T` is its state of one connection.
 pub trait Handler<T> {
     /// Something happened on a connection.
@@ -189,17 +200,17 @@ impl<T: Default> Default for Flows<T> {
 }
 
 impl<T: Default> Flows<T> {
-    /// Takes a TCP segment's packet; anything else is left alone.
+    /// Takes a TCP segment's packet and says where its payload lies; anything else is left alone.
     pub fn packet<H: Handler<T>>(
         &mut self,
         packet: &Packet<'_>,
         wire_len: u32,
         stamp: Stamp,
         handler: &mut H,
-    ) {
+    ) -> Option<Place> {
         let (Body::Tcp(segment), Some((source, destination))) = (&packet.body, packet.addresses)
         else {
-            return;
+            return None;
         };
         let a = (source, segment.source_port);
         let b = (destination, segment.destination_port);
@@ -225,6 +236,15 @@ impl<T: Default> Flows<T> {
         } else {
             Direction::ToClient
         };
+        let first_byte = segment.sequence.wrapping_add(u32::from(segment.syn));
+        let place = Place {
+            flow: flow.info.id,
+            direction,
+            offset: match segment.syn {
+                true => 0,
+                false => flow.halves[direction.index()].place(first_byte),
+            },
+        };
         let before = flow.halves[0].held() + flow.halves[1].held();
         flow.segment(direction, segment, wire_len, stamp, handler);
         let mut after = flow.halves[0].held() + flow.halves[1].held();
@@ -234,6 +254,7 @@ impl<T: Default> Flows<T> {
             after = flow.halves[0].held() + flow.halves[1].held();
         }
         self.held = self.held + after - before;
+        Some(place)
     }
 
     /// The capture has ended: every connection gets its [`What::End`].

@@ -79,6 +79,8 @@ pub struct Segment<'a> {
     pub fin: bool,
     /// Reset.
     pub rst: bool,
+    /// Captured header.
+    pub header: &'a [u8],
     /// Captured payload.
     pub payload: &'a [u8],
     /// Payload bytes on the wire; more than were captured where the snap length cut.
@@ -206,6 +208,7 @@ impl<'a> Packet<'a> {
                 syn: tcp.syn(),
                 fin: tcp.fin(),
                 rst: tcp.rst(),
+                header: tcp.header_slice(),
                 payload: tcp.payload(),
                 wire_len: wire_len.saturating_sub(tcp.header_slice().len()) as u32,
             }),
@@ -267,6 +270,7 @@ fn short_tcp(bytes: &[u8], wire_len: usize) -> Body<'_> {
         syn: has(flags::SYN),
         fin: has(flags::FIN),
         rst: has(flags::RST),
+        header: bytes,
         payload: &[],
         wire_len: wire_len.saturating_sub(header) as u32,
     })

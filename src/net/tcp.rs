@@ -127,7 +127,7 @@ impl Half {
     }
 
     /// Where a sequence number lies in the stream; negative: before its beginning.
-    fn place(&self, sequence: u32) -> i64 {
+    pub fn place(&self, sequence: u32) -> i64 {
         // RFC 9293, section 3.4: comparison modulo 2^32.
         let ahead = sequence.wrapping_sub(self.next.unwrap_or(sequence)) as i32;
         (self.offset as i64).saturating_add(i64::from(ahead))
