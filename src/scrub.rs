@@ -3,6 +3,8 @@
 //! Everything is blank unless a decoder has said that it is structure. Packets wait until their
 //! bytes are decided; sizes, times, order and interfaces stay, checksums are made right again.
 
+mod thin;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -67,7 +69,12 @@ struct Waiting {
     payload: Range<usize>,
     place: Option<Place>,
     checksum: Option<Checksum>,
+    /// Decided: it can go.
     done: bool,
+    /// Nothing but pages: no event was seen in it.
+    plain: bool,
+    /// A segment with no payload and no flag but ACK.
+    bare_acknowledgement: Option<Place>,
 }
 
 /// How to make a checksum right.
@@ -81,6 +88,17 @@ struct Checksum {
 }
 
 impl Waiting {
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            number: self.number,
+            time: self.time,
+            interface: self.interface,
+            link: self.link,
+            wire_len: self.wire_len,
+            data: &self.data,
+        }
+    }
+
     /// Stream offsets of the payload.
     fn span(&self) -> Option<(i64, i64)> {
         let p = self.place?;
@@ -160,10 +178,14 @@ enum Said {
     Reveal(u64, Direction, u64, Vec<u8>),
     Resolved(u64, Direction, u64),
     Over(u64),
+    Event(u64),
 }
 
 impl Sink for Scrubber {
-    fn event(&mut self, _: Event) {}
+    fn event(&mut self, event: Event) {
+        self.said.push(Said::Event(event.begin.frame));
+        self.said.push(Said::Event(event.stamp.frame));
+    }
 
     fn wants_bytes(&self) -> bool {
         true
@@ -184,6 +206,18 @@ impl Sink for Scrubber {
 }
 
 impl Scrubber {
+    fn hold_frame(&mut self, frame: &Frame<'_>, read: Option<(Packet<'_>, Option<Place>)>) {
+        let mut packet = prepare(frame, read);
+        if let Some(p) = packet.place {
+            let resolved = self.resolved.get(&(p.flow, p.direction)).copied();
+            // Old bytes again: what they were has been forgotten.
+            packet.done = packet
+                .span()
+                .is_none_or(|(_, end)| end <= 0 || resolved.is_some_and(|r| end as u64 <= r));
+        }
+        self.hold(packet);
+    }
+
     fn hold(&mut self, packet: Waiting) {
         let n = self.front + self.waiting.len() as u64;
         if let (Some(p), false) = (packet.place, packet.done) {
@@ -219,6 +253,13 @@ impl Scrubber {
                     self.resolved.insert((flow, direction), offset);
                     self.release(flow, direction, offset);
                 }
+                Said::Event(frame) => {
+                    if let Ok(i) = self.waiting.binary_search_by_key(&frame, |w| w.number)
+                        && let Some(w) = self.waiting.get_mut(i)
+                    {
+                        w.plain = false;
+                    }
+                }
                 Said::Over(flow) => {
                     for d in [Direction::ToServer, Direction::ToClient] {
                         self.release(flow, d, u64::MAX);
@@ -248,73 +289,68 @@ impl Scrubber {
         }
     }
 
-    /// Writes the packets at the front that are decided; `all`: whatever is left.
-    fn drain(
-        &mut self,
-        all: bool,
-        write: &mut impl FnMut(&Frame<'_>) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
-        loop {
+    /// Takes the packets at the front that are decided; `all`: whatever is left.
+    fn drain(&mut self, all: bool, out: &mut Vec<Waiting>) {
+        while let Some(first) = self.waiting.front() {
             let full = self.bytes > MAX_WAITING;
-            let Some(first) = self.waiting.front() else {
-                return Ok(());
-            };
             if !(first.done || all || full) {
-                return Ok(());
+                return;
             }
             self.summary.hurried += u64::from(!first.done && !all);
-            let Some(mut w) = self.waiting.pop_front() else {
-                return Ok(());
-            };
             self.front += 1;
-            self.bytes -= w.data.len();
-            w.fix_checksum();
-            self.summary.packets += 1;
-            self.summary.bytes += w.data.len() as u64;
-            write(&Frame {
-                number: w.number,
-                time: w.time,
-                interface: w.interface,
-                link: w.link,
-                wire_len: w.wire_len,
-                data: &w.data,
-            })?;
+            self.bytes -= first.data.len();
+            out.extend(self.waiting.pop_front());
         }
     }
 }
 
-/// Reads the whole capture and gives each packet, scrubbed, to `write`.
+/// Reads the whole capture and gives each packet, scrubbed, to `write`; `thin` joins segments that
+/// hold nothing but pages.
 ///
 /// # Errors
 /// Reading or writing fails.
 pub fn scrub(
     capture: &mut Capture,
+    thin: bool,
     mut write: impl FnMut(&Capture, &Frame<'_>) -> std::io::Result<()>,
     mut proceed: impl FnMut(&Capture) -> bool,
 ) -> Result<Summary, ScrubError> {
     let mut dissector = Dissector::default();
     let mut scrubber = Scrubber::default();
-    while let Some(frame) = capture.next_frame()? {
-        let number = frame.number;
-        let read = dissector.frame(&frame, &mut scrubber);
-        let mut packet = prepare(&frame, read);
-        if let Some(p) = packet.place {
-            let resolved = scrubber.resolved.get(&(p.flow, p.direction)).copied();
-            // Old bytes again: what they were has been forgotten.
-            packet.done = packet
-                .span()
-                .is_none_or(|(_, end)| end <= 0 || resolved.is_some_and(|r| end as u64 <= r));
+    let mut thinner = thin.then(thin::Thinner::default);
+    let (mut decided, mut ready) = (Vec::new(), Vec::new());
+    let mut ended = false;
+    while !ended {
+        match capture.next_frame()? {
+            Some(frame) => {
+                let number = frame.number;
+                let read = dissector.frame(&frame, &mut scrubber);
+                scrubber.hold_frame(&frame, read);
+                ended = number % 4096 == 0 && !proceed(capture);
+            }
+            None => ended = true,
         }
-        scrubber.hold(packet);
+        if ended {
+            dissector.finish(&mut scrubber);
+        }
         scrubber.apply();
-        scrubber.drain(false, &mut |f| write(capture, f))?;
-        if number % 4096 == 0 && !proceed(capture) {
-            break;
+        scrubber.drain(ended, &mut decided);
+        match &mut thinner {
+            Some(t) => {
+                decided.drain(..).for_each(|w| t.take(w, &mut ready));
+                if ended {
+                    t.flush(&mut ready);
+                }
+            }
+            None => ready.append(&mut decided),
+        }
+        for mut w in ready.drain(..) {
+            w.fix_checksum();
+            scrubber.summary.packets += 1;
+            scrubber.summary.bytes += w.data.len() as u64;
+            write(capture, &w.frame())?;
         }
     }
-    dissector.finish(&mut scrubber);
-    scrubber.apply();
-    scrubber.drain(true, &mut |f| write(capture, f))?;
     Ok(scrubber.summary)
 }
 
@@ -387,6 +423,10 @@ fn prepare(frame: &Frame<'_>, read: Option<(Packet<'_>, Option<Place>)>) -> Wait
         rest.fill(0);
     }
     let waits = place.is_some() && !payload.is_empty();
+    let flagged = match read.as_ref().map(|(p, _)| &p.body) {
+        Some(Body::Tcp(t)) => t.syn || t.fin || t.rst || t.acknowledgment.is_none(),
+        _ => true,
+    };
     Waiting {
         number: frame.number,
         time: frame.time,
@@ -398,6 +438,8 @@ fn prepare(frame: &Frame<'_>, read: Option<(Packet<'_>, Option<Place>)>) -> Wait
         place: place.filter(|_| waits),
         checksum,
         done: !waits,
+        plain: waits && !flagged,
+        bare_acknowledgement: place.filter(|_| !waits && !flagged),
     }
 }
 

@@ -25,6 +25,11 @@ pub(crate) struct Scrub {
     #[command(flatten)]
     options: Options,
 
+    /// Join segments that hold nothing but pages, and leave out the acknowledgements between them:
+    /// a much smaller file with the same boundaries and times, but other frame numbers and counts
+    #[arg(long)]
+    thin: bool,
+
     /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
@@ -50,6 +55,7 @@ impl Scrub {
         let mut watch = self.options.watch();
         let done = scrub::scrub(
             &mut capture,
+            self.thin,
             |capture, frame| writer.frame(frame, capture.interfaces()),
             |c| watch.proceed(c),
         );
