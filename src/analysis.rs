@@ -7,7 +7,7 @@ use crate::report::{CaptureSummary, Report};
 use crate::time::Timestamp;
 
 /// An analysis in progress. Feed it frames; it tells migrations as they are over.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Analysis {
     dissector: Dissector,
     tracker: Tracker,

@@ -81,7 +81,7 @@ pub struct Traffic {
 }
 
 /// The whole way from frames to events.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Dissector {
     flows: Flows<Conversation>,
     guests: guest::Guests,
@@ -94,7 +94,11 @@ pub struct Dissector {
 
 impl Dissector {
     /// Takes the next frame; gives back its layers, and where its TCP payload lies.
-    pub fn frame<'a>(&mut self, frame: &Frame<'a>, sink: &mut impl Sink) -> Option<(Packet<'a>, Option<Place>)> {
+    pub fn frame<'a>(
+        &mut self,
+        frame: &Frame<'a>,
+        sink: &mut impl Sink,
+    ) -> Option<(Packet<'a>, Option<Place>)> {
         let stamp = Stamp {
             time: frame.time,
             frame: frame.number,
@@ -156,7 +160,7 @@ impl Dissector {
 }
 
 /// State of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 enum Conversation {
     /// Nothing has been sent yet.
     #[default]
@@ -170,7 +174,7 @@ enum Conversation {
 }
 
 /// Bytes of one direction that wait for a decision.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Prefix {
     bytes: Vec<u8>,
     stamp: Option<Stamp>,
@@ -179,7 +183,7 @@ struct Prefix {
     refused: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Undecided {
     prefixes: [Prefix; 2],
     searched: u64,

@@ -106,7 +106,9 @@ impl Waiting {
     }
 
     fn reveal(&mut self, offset: u64, bytes: &[u8]) {
-        let Some((from, to)) = self.span() else { return };
+        let Some((from, to)) = self.span() else {
+            return;
+        };
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
         let end = offset.saturating_add(bytes.len() as i64);
         let (a, b) = (from.max(offset), to.min(end));
@@ -125,7 +127,9 @@ impl Waiting {
     }
 
     fn fix_checksum(&mut self) {
-        let Some(c) = self.checksum.take() else { return };
+        let Some(c) = self.checksum.take() else {
+            return;
+        };
         let Some(segment) = self.data.get_mut(c.segment) else {
             return;
         };

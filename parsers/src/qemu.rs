@@ -3,8 +3,10 @@
 //! Sources: QEMU `migration/savevm.c`, `migration/ram.c`, `migration/migration.c`,
 //! `migration/multifd.c`; `docs/devel/migration/main.rst`.
 
+pub mod block;
 pub mod command;
 pub mod element;
+pub mod multifd;
 pub mod ram;
 pub mod resync;
 pub mod return_path;

@@ -91,7 +91,7 @@ impl Pcapng {
             None => return Err(truncated(offset, "the file ends inside a section header")),
         };
         let length = self.word(head, 4).unwrap_or(0);
-        if length < 28 || length % 4 != 0 {
+        if length < 28 || !length.is_multiple_of(4) {
             return Err(damage(
                 offset,
                 &format!("a section header of {length} bytes"),
@@ -119,7 +119,7 @@ impl Pcapng {
                 self.section(block)?;
                 continue;
             }
-            if length < 12 || length % 4 != 0 {
+            if length < 12 || !length.is_multiple_of(4) {
                 return Err(damage(
                     offset,
                     &format!("corrupt block: a length of {length} bytes"),

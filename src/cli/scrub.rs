@@ -67,7 +67,9 @@ impl Scrub {
         };
         warn_of_damage(&capture);
         if watch.stopped() {
-            return Err(Failure::Other("interrupted: nothing was written".to_owned()));
+            return Err(Failure::Other(
+                "interrupted: nothing was written".to_owned(),
+            ));
         }
         writer.finish().map_err(failed)?;
         if summary.hurried > 0 {

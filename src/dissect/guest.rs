@@ -26,7 +26,7 @@ const ECHO_V6: (u8, u8) = (128, 129);
 const RARP_REQUEST: u16 = 3;
 
 /// Watches the guests.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Guests {
     last: HashMap<Mac, (Stamp, Path), RandomState>,
     full: u64,

@@ -9,7 +9,7 @@ use super::event::{Event, Kind, Rpc};
 use crate::net::{Direction, FlowInfo, Stamp};
 
 /// State of one libvirt connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Connection {
     framers: [Framer<Stamp>; 2],
     /// Bytes that were no RPC were stepped over.

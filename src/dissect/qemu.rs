@@ -18,7 +18,7 @@ use crate::net::{Direction, Stamp};
 const MAX_DEVICES: usize = 4096;
 
 /// State of one migration connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Connection {
     /// The side that sends the stream.
     source: Direction,
@@ -28,7 +28,7 @@ pub(super) struct Connection {
 }
 
 /// What is remembered between items.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Watch {
     rounds: Rounds,
     /// The open `ram` section.
@@ -49,7 +49,7 @@ struct Watch {
 /// The source writes into its socket's buffer, so what is on the wire may have been written up to
 /// a buffer's length earlier: the guest was still running when the byte that lies so far back
 /// passed by.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Progress {
     /// First stamp of each [`PROGRESS_STEP`] of the stream, the latest last.
     steps: VecDeque<(u64, Stamp)>,

@@ -17,7 +17,7 @@ pub(super) const MAX_WORDS: usize = 2 << 20;
 pub(super) const MAX_ROUNDS: u32 = 10_000;
 
 /// Watches the page records of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rounds {
     /// One bit a page, per block: seen in this round.
     seen: Vec<Vec<u64>>,

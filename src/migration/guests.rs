@@ -82,7 +82,7 @@ impl Run {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct MacLog {
     silences: Vec<Silence>,
     rarps: VecDeque<Stamp>,
@@ -97,7 +97,7 @@ struct Request {
 }
 
 /// One series of echo requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct EchoLog {
     pub(super) pinger: IpAddr,
     pub(super) target: IpAddr,
@@ -122,7 +122,7 @@ pub(super) struct EchoLog {
 }
 
 /// All logs.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct GuestLogs {
     macs: HashMap<Mac, MacLog, RandomState>,
     echoes: Vec<EchoLog>,

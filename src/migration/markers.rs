@@ -132,6 +132,7 @@ const LIBVIRT: &[Driver] = &[
     Driver::LibvirtDirect,
 ];
 
+#[expect(clippy::too_many_arguments, reason = "a row of the table")]
 const fn row(
     phase: PhaseName,
     edge: Edge,

@@ -49,7 +49,7 @@ pub(super) struct CallRecord {
 }
 
 /// A libvirt connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) info: FlowInfo,
     pub(super) ended: bool,
@@ -61,7 +61,7 @@ pub(super) struct Session {
 }
 
 /// A migration stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Stream {
     pub(super) info: FlowInfo,
     pub(super) ended: bool,
@@ -126,7 +126,7 @@ impl Stream {
 }
 
 /// One attempt to migrate: from PREPARE on, or from the first message seen of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Attempt {
     /// The connection to the destination's daemon.
     pub(super) session: u64,

@@ -86,7 +86,7 @@ fn step(h: &Header) -> Option<Step> {
 }
 
 /// Watches events and tells migrations.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tracker {
     first: Option<Timestamp>,
     now: Timestamp,

@@ -156,7 +156,7 @@ struct Key {
     ports: [u16; 2],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Flow<T> {
     key: Key,
     info: FlowInfo,
@@ -168,7 +168,7 @@ struct Flow<T> {
 }
 
 /// The table of connections.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Flows<T> {
     /// Indices into `flows`.
     index: HashMap<Key, u32, RandomState>,

@@ -41,7 +41,10 @@ impl Thinner {
             if acknowledges(run, &w) {
                 return;
             }
-            let same = w.place.zip(run.place).is_some_and(|(a, b)| a.flow == b.flow);
+            let same = w
+                .place
+                .zip(run.place)
+                .is_some_and(|(a, b)| a.flow == b.flow);
             let late = w.time.since(run.time) > MAX_SPAN_NS;
             if same || late || self.behind.len() >= MAX_BEHIND {
                 self.flush(out);
@@ -132,7 +135,8 @@ impl Waiting {
             4 => (at + 2, end - at),
             _ => (at + 4, end - at - IPV6_HEADER),
         };
-        if let (Some(f), Ok(length)) = (self.data.get_mut(field..field + 2), u16::try_from(length)) {
+        if let (Some(f), Ok(length)) = (self.data.get_mut(field..field + 2), u16::try_from(length))
+        {
             f.copy_from_slice(&length.to_be_bytes());
         }
         if version == 4

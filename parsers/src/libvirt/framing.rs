@@ -74,7 +74,7 @@ pub enum Item<'a, M> {
 }
 
 /// A message whose header is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Current<M> {
     header: Header,
     begin: M,
@@ -90,7 +90,7 @@ struct Current<M> {
     trial: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State<M> {
     /// In step: the next byte begins, or goes on with, a header.
     Header,
@@ -108,7 +108,7 @@ enum State<M> {
 /// it is stored and handed back, nothing else. The items do not depend on how the bytes were cut
 /// into slices, but for the pieces of stream data, and for the rules above that speak of slices
 /// while out of step. Memory: at most [`MAX_KEPT_PAYLOAD`] and some hundred bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Framer<M: Copy> {
     state: State<M>,
     /// Payload of the message in work, as far as it must be kept.

@@ -116,7 +116,7 @@ fn any_footer(input: &[u8], known: impl Fn(u32) -> bool) -> Probe {
     }
     match input.get(5) {
         None => Probe::NeedMore,
-        Some(0x01 | 0x02 | 0x03 | 0x04) => next_element(&input[5..], |i| known(i) || i == id),
+        Some(0x01..=0x04) => next_element(&input[5..], |i| known(i) || i == id),
         Some(_) => Probe::No,
     }
 }

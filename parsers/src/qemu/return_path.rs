@@ -90,7 +90,7 @@ enum State {
 }
 
 /// Push decoder of the return path. `M` is the caller's mark of a slice (its frame and time).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ReturnPath<M> {
     state: State,
     pending: Vec<u8>,

@@ -144,14 +144,14 @@ enum Step {
     /// So many bytes were content.
     Content(usize),
     NeedMore,
-    OutOfStep,
+    Lost,
 }
 
 impl From<nom::Err<nom::error::Error<&[u8]>>> for Step {
     fn from(e: nom::Err<nom::error::Error<&[u8]>>) -> Self {
         match e {
             nom::Err::Incomplete(_) => Step::NeedMore,
-            _ => Step::OutOfStep,
+            _ => Step::Lost,
         }
     }
 }
@@ -173,7 +173,7 @@ struct Section {
 }
 
 /// The decoder. See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder<M> {
     state: State,
     /// Offset of the first byte that is not yet understood.
@@ -305,7 +305,7 @@ impl<M: Copy> Decoder<M> {
                         self.pending.extend_from_slice(data);
                         return;
                     }
-                    Step::OutOfStep => self.lose(mark, sink),
+                    Step::Lost => self.lose(mark, sink),
                 }
             } else {
                 data = self.push_pending(mark, data, sink);
@@ -334,8 +334,8 @@ impl<M: Copy> Decoder<M> {
                 return &data[grow..];
             }
             // A candidate that never ended: search on behind it.
-            Step::NeedMore | Step::OutOfStep if self.state == State::Lost => (pending.len(), false),
-            Step::NeedMore | Step::OutOfStep => {
+            Step::NeedMore | Step::Lost if self.state == State::Lost => (pending.len(), false),
+            Step::NeedMore | Step::Lost => {
                 self.lose(begin, sink);
                 (0, false)
             }
@@ -462,7 +462,7 @@ impl<M: Copy> Decoder<M> {
                 let (rest, magic) = parse!(be_u32(input));
                 let (rest, version) = parse!(be_u32(rest));
                 if magic != MAGIC || version != VERSION {
-                    return Step::OutOfStep;
+                    return Step::Lost;
                 }
                 sink.item(Item::Header, begin, self.offset);
                 self.state = State::Element;
@@ -548,7 +548,7 @@ impl<M: Copy> Decoder<M> {
             t @ (0x01 | 0x04) => {
                 let (rest, head) = parse!(element::section_head(body));
                 if !head.plausible() || self.sections.len() >= MAX_NAMES {
-                    return Step::OutOfStep;
+                    return Step::Lost;
                 }
                 let kind = if t == 0x01 {
                     ElementType::SectionStart
@@ -562,7 +562,7 @@ impl<M: Copy> Decoder<M> {
             t @ (0x02 | 0x03) => {
                 let (rest, id) = parse!(be_u32(body));
                 if !self.sections.iter().any(|s| s.id == id) {
-                    return Step::OutOfStep;
+                    return Step::Lost;
                 }
                 let kind = if t == 0x02 {
                     ElementType::SectionPart
@@ -576,7 +576,7 @@ impl<M: Copy> Decoder<M> {
                 let (rest, n) = parse!(be_u32(body));
                 let n = n as usize;
                 if n > MAX_MACHINE_NAME {
-                    return Step::OutOfStep;
+                    return Step::Lost;
                 }
                 let Some(machine) = rest.get(..n) else {
                     return Step::NeedMore;
@@ -588,7 +588,7 @@ impl<M: Copy> Decoder<M> {
             0x08 => {
                 let (rest, command) = parse!(command::command(body));
                 if !command.plausible() {
-                    return Step::OutOfStep;
+                    return Step::Lost;
                 }
                 match command.number {
                     command::POSTCOPY_ADVISE => {
@@ -609,7 +609,7 @@ impl<M: Copy> Decoder<M> {
                 sink.item(Item::Command(command), begin, self.offset);
                 used(rest)
             }
-            _ => Step::OutOfStep,
+            _ => Step::Lost,
         }
     }
 
@@ -653,9 +653,9 @@ impl<M: Copy> Decoder<M> {
         let (rest, subsection) = parse!(element::config_subsection(body));
         match subsection {
             ConfigSubsection::TargetPageBits(bits) if bits < 32 => self.set_page_size(1 << bits),
-            ConfigSubsection::TargetPageBits(_) => return Step::OutOfStep,
+            ConfigSubsection::TargetPageBits(_) => return Step::Lost,
             ConfigSubsection::Capabilities(n) if n as usize > MAX_NAMES => {
-                return Step::OutOfStep;
+                return Step::Lost;
             }
             ConfigSubsection::Capabilities(n) => self.state = State::Capabilities(n),
             ConfigSubsection::Uuid(uuid) => sink.item(Item::Uuid(uuid), begin, self.offset),
@@ -675,10 +675,10 @@ impl<M: Copy> Decoder<M> {
         }
         let (rest, (name, length)) = parse!(element::ram_block(input));
         let Some(left) = left.checked_sub(length) else {
-            return Step::OutOfStep;
+            return Step::Lost;
         };
         let Some(i) = self.block_index(name) else {
-            return Step::OutOfStep;
+            return Step::Lost;
         };
         if let Some(b) = self.blocks.get_mut(usize::from(i)) {
             b.used_length = Some(length);
@@ -727,7 +727,7 @@ impl<M: Copy> Decoder<M> {
                 } => {
                     if let Some(name) = block {
                         let Some(i) = self.block_index(name) else {
-                            return Step::OutOfStep;
+                            return Step::Lost;
                         };
                         self.block = Some(i);
                     }
@@ -739,7 +739,7 @@ impl<M: Copy> Decoder<M> {
                         return if at > 0 {
                             Step::Content(at)
                         } else {
-                            Step::OutOfStep
+                            Step::Lost
                         };
                     }
                     let bytes = head as u64 + u64::from(content);
@@ -798,7 +798,7 @@ impl<M: Copy> Decoder<M> {
     fn footer(&mut self, input: &[u8]) -> Step {
         let has = input[0] == ElementType::SectionFooter as u8;
         match self.footers {
-            Some(expected) if expected != has => return Step::OutOfStep,
+            Some(expected) if expected != has => return Step::Lost,
             _ => self.footers = Some(has),
         }
         if !has {
@@ -816,7 +816,7 @@ impl<M: Copy> Decoder<M> {
                     self.sections.push(Section { id, name });
                 }
             }
-            Some((open, _)) if open != id => return Step::OutOfStep,
+            Some((open, _)) if open != id => return Step::Lost,
             _ => {}
         }
         self.open = None;
@@ -828,7 +828,7 @@ impl<M: Copy> Decoder<M> {
     /// is found.
     fn opaque<S: Sink<M>>(&mut self, input: &[u8], begin: M, sink: &mut S) -> Step {
         let Some((id, start)) = self.open else {
-            return Step::OutOfStep;
+            return Step::Lost;
         };
         let without_footer = self.footers == Some(false);
         let mark_byte = if without_footer { 0x04 } else { 0x7e };

@@ -1,0 +1,447 @@
+//! Method and path suffix of the calls. Paths are matched from their end, so
+//! that any prefix (`/identity`, `/compute`, a project id) may be in front.
+
+use crate::http::Method;
+use crate::json::is_uuid;
+
+/// Most segments of a path that are looked at.
+const MAX_SEGMENTS: usize = 16;
+
+/// The services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// Identity.
+    Keystone,
+    /// Compute.
+    Nova,
+    /// Network.
+    Neutron,
+    /// Block storage.
+    Cinder,
+    /// Placement.
+    Placement,
+    /// Images.
+    Glance,
+    /// A call that several services have.
+    Any,
+}
+
+/// The calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Call {
+    /// Version document, of Keystone (`keystone/api/discovery.py`) or another
+    /// service.
+    Discovery,
+    /// POST `/v2.0/tokens`
+    LoginV2,
+    /// POST `/v3/auth/tokens`
+    LoginV3,
+    /// Federated login, `/v3/OS-FEDERATION/…`
+    Federation,
+    /// GET or HEAD of a token by a service.
+    ValidateToken,
+    /// DELETE of a token.
+    RevokeToken,
+    /// GET `/servers`, by name.
+    ServerList,
+    /// GET `/servers/detail`
+    ServerDetails,
+    /// GET `/servers/{server}`
+    ServerShow,
+    /// POST `/servers/{server}/action`; the body's key says which.
+    ServerAction,
+    /// GET `/servers/{server}/migrations`
+    MigrationList,
+    /// GET `/servers/{server}/migrations/{migration}`
+    MigrationShow,
+    /// DELETE `/servers/{server}/migrations/{migration}` (2.24)
+    MigrationAbort,
+    /// POST `/servers/{server}/migrations/{migration}/action` (2.22)
+    MigrationAction,
+    /// GET `/os-migrations`
+    Migrations,
+    /// POST `/os-server-external-events`
+    ExternalEvents,
+    /// GET `/v2.0/ports`
+    PortList,
+    /// GET `/v2.0/ports/{port}`
+    PortShow,
+    /// PUT `/v2.0/ports/{port}`
+    PortUpdate,
+    /// GET `/v2.0/ports/{port}/bindings`
+    BindingList,
+    /// POST `/v2.0/ports/{port}/bindings`
+    BindingCreate,
+    /// GET `/v2.0/ports/{port}/bindings/{host}`
+    BindingShow,
+    /// PUT `/v2.0/ports/{port}/bindings/{host}/activate`
+    BindingActivate,
+    /// DELETE `/v2.0/ports/{port}/bindings/{host}`
+    BindingDelete,
+    /// GET of networks, subnets, floating IPs or extensions.
+    NetworkInfo,
+    /// POST `/attachments`
+    AttachmentCreate,
+    /// GET `/attachments/{attachment}`
+    AttachmentShow,
+    /// PUT `/attachments/{attachment}`
+    AttachmentUpdate,
+    /// POST `/attachments/{attachment}/action`
+    AttachmentAction,
+    /// DELETE `/attachments/{attachment}`
+    AttachmentDelete,
+    /// GET `/volumes/{volume}`
+    VolumeShow,
+    /// POST `/volumes/{volume}/action` (initialize and terminate connection)
+    VolumeAction,
+    /// GET `/allocation_candidates`
+    AllocationCandidates,
+    /// GET `/allocations/{consumer}`
+    AllocationShow,
+    /// PUT `/allocations/{consumer}`
+    AllocationUpdate,
+    /// DELETE `/allocations/{consumer}`
+    AllocationDelete,
+    /// POST `/allocations`
+    AllocationsUpdate,
+    /// Anything under `/resource_providers`
+    ResourceProviders,
+    /// GET `/images/{image}`
+    ImageShow,
+    /// GET `/images/{image}/file`
+    ImageFile,
+}
+
+/// One row of the table of routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Methods.
+    pub methods: &'static [Method],
+    /// The path's last segments; `{…}` stands for any one segment, `**` at
+    /// the end for any that follow.
+    pub suffix: &'static str,
+    /// Service.
+    pub service: Service,
+    /// Call.
+    pub call: Call,
+}
+
+const GET: &[Method] = &[Method::Get];
+const READ: &[Method] = &[Method::Get, Method::Head];
+const POST: &[Method] = &[Method::Post];
+const PUT: &[Method] = &[Method::Put];
+const DELETE: &[Method] = &[Method::Delete];
+const EVERY: &[Method] = &[
+    Method::Get,
+    Method::Head,
+    Method::Post,
+    Method::Put,
+    Method::Patch,
+    Method::Delete,
+];
+
+const fn route(
+    methods: &'static [Method],
+    suffix: &'static str,
+    service: Service,
+    call: Call,
+) -> Route {
+    Route {
+        methods,
+        suffix,
+        service,
+        call,
+    }
+}
+
+/// The calls by method and path suffix; the first row that fits counts.
+pub const ROUTES: &[Route] = &[
+    route(POST, "v3/auth/tokens", Service::Keystone, Call::LoginV3),
+    route(
+        READ,
+        "v3/auth/tokens",
+        Service::Keystone,
+        Call::ValidateToken,
+    ),
+    route(
+        DELETE,
+        "v3/auth/tokens",
+        Service::Keystone,
+        Call::RevokeToken,
+    ),
+    route(POST, "v2.0/tokens", Service::Keystone, Call::LoginV2),
+    route(
+        READ,
+        "v2.0/tokens/{token}",
+        Service::Keystone,
+        Call::ValidateToken,
+    ),
+    route(
+        DELETE,
+        "v2.0/tokens/{token}",
+        Service::Keystone,
+        Call::RevokeToken,
+    ),
+    route(
+        EVERY,
+        "v3/OS-FEDERATION/**",
+        Service::Keystone,
+        Call::Federation,
+    ),
+    route(GET, "servers", Service::Nova, Call::ServerList),
+    route(GET, "servers/detail", Service::Nova, Call::ServerDetails),
+    route(GET, "servers/{server}", Service::Nova, Call::ServerShow),
+    route(
+        POST,
+        "servers/{server}/action",
+        Service::Nova,
+        Call::ServerAction,
+    ),
+    route(
+        GET,
+        "servers/{server}/migrations",
+        Service::Nova,
+        Call::MigrationList,
+    ),
+    route(
+        GET,
+        "servers/{server}/migrations/{migration}",
+        Service::Nova,
+        Call::MigrationShow,
+    ),
+    route(
+        DELETE,
+        "servers/{server}/migrations/{migration}",
+        Service::Nova,
+        Call::MigrationAbort,
+    ),
+    route(
+        POST,
+        "servers/{server}/migrations/{migration}/action",
+        Service::Nova,
+        Call::MigrationAction,
+    ),
+    route(GET, "os-migrations", Service::Nova, Call::Migrations),
+    route(
+        POST,
+        "os-server-external-events",
+        Service::Nova,
+        Call::ExternalEvents,
+    ),
+    route(GET, "v2.0/ports", Service::Neutron, Call::PortList),
+    route(GET, "v2.0/ports/{port}", Service::Neutron, Call::PortShow),
+    route(PUT, "v2.0/ports/{port}", Service::Neutron, Call::PortUpdate),
+    route(
+        GET,
+        "v2.0/ports/{port}/bindings",
+        Service::Neutron,
+        Call::BindingList,
+    ),
+    route(
+        POST,
+        "v2.0/ports/{port}/bindings",
+        Service::Neutron,
+        Call::BindingCreate,
+    ),
+    route(
+        GET,
+        "v2.0/ports/{port}/bindings/{host}",
+        Service::Neutron,
+        Call::BindingShow,
+    ),
+    route(
+        PUT,
+        "v2.0/ports/{port}/bindings/{host}/activate",
+        Service::Neutron,
+        Call::BindingActivate,
+    ),
+    route(
+        DELETE,
+        "v2.0/ports/{port}/bindings/{host}",
+        Service::Neutron,
+        Call::BindingDelete,
+    ),
+    route(GET, "v2.0/networks/**", Service::Neutron, Call::NetworkInfo),
+    route(GET, "v2.0/subnets/**", Service::Neutron, Call::NetworkInfo),
+    route(
+        GET,
+        "v2.0/floatingips/**",
+        Service::Neutron,
+        Call::NetworkInfo,
+    ),
+    route(
+        GET,
+        "v2.0/extensions/**",
+        Service::Neutron,
+        Call::NetworkInfo,
+    ),
+    route(POST, "attachments", Service::Cinder, Call::AttachmentCreate),
+    route(
+        GET,
+        "attachments/{attachment}",
+        Service::Cinder,
+        Call::AttachmentShow,
+    ),
+    route(
+        PUT,
+        "attachments/{attachment}",
+        Service::Cinder,
+        Call::AttachmentUpdate,
+    ),
+    route(
+        POST,
+        "attachments/{attachment}/action",
+        Service::Cinder,
+        Call::AttachmentAction,
+    ),
+    route(
+        DELETE,
+        "attachments/{attachment}",
+        Service::Cinder,
+        Call::AttachmentDelete,
+    ),
+    route(GET, "volumes/{volume}", Service::Cinder, Call::VolumeShow),
+    route(
+        POST,
+        "volumes/{volume}/action",
+        Service::Cinder,
+        Call::VolumeAction,
+    ),
+    route(
+        GET,
+        "allocation_candidates",
+        Service::Placement,
+        Call::AllocationCandidates,
+    ),
+    route(
+        GET,
+        "allocations/{consumer}",
+        Service::Placement,
+        Call::AllocationShow,
+    ),
+    route(
+        PUT,
+        "allocations/{consumer}",
+        Service::Placement,
+        Call::AllocationUpdate,
+    ),
+    route(
+        DELETE,
+        "allocations/{consumer}",
+        Service::Placement,
+        Call::AllocationDelete,
+    ),
+    route(
+        POST,
+        "allocations",
+        Service::Placement,
+        Call::AllocationsUpdate,
+    ),
+    route(
+        EVERY,
+        "resource_providers/**",
+        Service::Placement,
+        Call::ResourceProviders,
+    ),
+    route(GET, "images/{image}/file", Service::Glance, Call::ImageFile),
+    route(READ, "images/{image}", Service::Glance, Call::ImageShow),
+];
+
+/// Segments that are version documents of the services, behind any prefix.
+const VERSIONS: &[&str] = &["v1", "v2", "v2.0", "v2.1", "v3"];
+
+/// What a path says about a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classified {
+    /// Service.
+    pub service: Service,
+    /// Call.
+    pub call: Call,
+    /// The server, if the path names one by UUID.
+    pub server: Option<String>,
+    /// The port, if the path names one by UUID.
+    pub port: Option<String>,
+    /// The migration's number or UUID.
+    pub migration: Option<String>,
+    /// The host of a port binding.
+    pub host: Option<String>,
+    /// The allocation's consumer, an instance's or a migration's UUID.
+    pub consumer: Option<String>,
+}
+
+impl Classified {
+    const fn new(service: Service, call: Call) -> Self {
+        Self {
+            service,
+            call,
+            server: None,
+            port: None,
+            migration: None,
+            host: None,
+            consumer: None,
+        }
+    }
+
+    fn set(&mut self, name: &str, segment: &str) {
+        let uuid = || is_uuid(segment).then(|| segment.to_owned());
+        let text = || crate::json::is_identifier(segment).then(|| segment.to_owned());
+        match name {
+            "{server}" => self.server = uuid(),
+            "{port}" => self.port = uuid(),
+            "{migration}" => self.migration = text(),
+            "{host}" => self.host = text(),
+            "{consumer}" => self.consumer = uuid(),
+            _ => {}
+        }
+    }
+}
+
+/// Whether `segments` are what `pattern` says, and the named ones taken over.
+fn fits(pattern: &[&str], segments: &[&str]) -> bool {
+    pattern.len() == segments.len()
+        && pattern
+            .iter()
+            .zip(segments)
+            .all(|(pattern, segment)| pattern.starts_with('{') || pattern == segment)
+}
+
+fn apply(route: &Route, segments: &[&str]) -> Option<Classified> {
+    let pattern: Vec<&str> = route.suffix.split('/').collect();
+    let mut found = Classified::new(route.service, route.call);
+    if let Some((&"**", head)) = pattern.split_last() {
+        return segments
+            .windows(head.len())
+            .any(|window| fits(head, window))
+            .then_some(found);
+    }
+    let tail = segments.get(segments.len().checked_sub(pattern.len())?..)?;
+    if !fits(&pattern, tail) {
+        return None;
+    }
+    for (name, segment) in pattern.iter().zip(tail) {
+        found.set(name, segment);
+    }
+    Some(found)
+}
+
+/// The call of a request, by its method and its path without the query.
+#[must_use]
+pub fn classify(method: Method, path: &str) -> Option<Classified> {
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .take(MAX_SEGMENTS)
+        .collect();
+    let found = ROUTES
+        .iter()
+        .filter(|route| route.methods.contains(&method))
+        .find_map(|route| apply(route, &segments));
+    if found.is_some() || method != Method::Get {
+        return found;
+    }
+    let is_document = match segments.last() {
+        None => true,
+        Some(last) => VERSIONS.contains(last) && segments.len() <= 2,
+    };
+    is_document.then(|| Classified::new(Service::Any, Call::Discovery))
+}
