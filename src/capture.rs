@@ -1,14 +1,16 @@
-//! From capture files to frames: pcap and pcapng, plain or compressed, one file or a set.
+//! From capture files to frames: pcap, pcapng and DPMI, plain or compressed, one file or a set.
 //!
 //! pcap-parser reads the record formats; reading in large blocks, joining several files in time
 //! order and saying what is wrong with a file, and where, happen here.
 
 mod block;
+pub mod dpmi;
 #[cfg(feature = "live")]
 mod filter;
 mod open;
 mod pcap;
 mod pcapng;
+mod select;
 pub mod write;
 
 use std::fmt;
@@ -106,10 +108,33 @@ pub struct Frame<'a> {
 pub struct Interface {
     /// Its link type.
     pub link: LinkType,
-    /// Its name, where the file gives one.
+    /// Its name, where the file gives one; in DPMI with the measurement point's in front:
+    /// `mp01:d00`.
     pub name: Option<String>,
+    /// The measurement point it belongs to (DPMI).
+    pub point: Option<String>,
     /// Snap length, bytes; 0 is none.
     pub snap_length: u32,
+}
+
+impl Interface {
+    /// Its name without the measurement point's.
+    pub fn local_name(&self) -> Option<&str> {
+        let name = self.name.as_deref()?;
+        let Some(point) = &self.point else {
+            return Some(name);
+        };
+        let local = name.strip_prefix(point.as_str());
+        Some(local.and_then(|n| n.strip_prefix(':')).unwrap_or(name))
+    }
+}
+
+/// How to read the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Give the frames that DPMI measurement streams in the files carry, not those that carry
+    /// them.
+    pub dpmi_inside: bool,
 }
 
 /// File format.
@@ -121,6 +146,8 @@ pub enum Format {
     PcapNanos,
     /// pcapng.
     Pcapng,
+    /// DPMI, picoseconds.
+    Dpmi,
 }
 
 impl Format {
@@ -129,6 +156,7 @@ impl Format {
         match self {
             Format::PcapMicros | Format::PcapNanos => "pcap",
             Format::Pcapng => "pcapng",
+            Format::Dpmi => "dpmi",
         }
     }
 }
@@ -168,6 +196,8 @@ pub struct FileSummary {
     pub name: String,
     /// Format.
     pub format: Format,
+    /// Version of the format.
+    pub version: Option<(u16, u16)>,
     /// Compression.
     pub compression: Compression,
     /// Frames.
@@ -178,6 +208,8 @@ pub struct FileSummary {
     pub steps_back: u64,
     /// Where it broke off, if it did.
     pub damage: Option<Damage>,
+    /// What DPMI says besides the frames; its counts are there when the file has been read.
+    pub dpmi: Option<dpmi::Notes>,
 }
 
 /// Why a capture cannot be read.
@@ -201,7 +233,7 @@ pub enum CaptureError {
     },
     /// No known format.
     #[error(
-        "{name}: not a capture: it begins with {found}; pcap, pcapng, and gzip or zstd of these can be read"
+        "{name}: not a capture: it begins with {found}; pcap, pcapng, DPMI, and gzip or zstd of these can be read"
     )]
     NotACapture {
         /// File.
@@ -283,6 +315,8 @@ pub struct Capture {
     waiting: Vec<Waiting>,
     summaries: Vec<FileSummary>,
     interfaces: Vec<(usize, u32, Interface)>,
+    options: Options,
+    selection: Option<select::Selection>,
     /// The source whose head was given out last and must move on.
     used: Option<usize>,
     number: u64,
@@ -299,8 +333,16 @@ impl Capture {
     /// # Errors
     /// A file that cannot be opened or is no capture.
     pub fn open(paths: &[PathBuf]) -> Result<Self, CaptureError> {
+        Self::open_with(paths, Options::default())
+    }
+
+    /// [`Capture::open`] with options.
+    ///
+    /// # Errors
+    /// A file that cannot be opened or is no capture.
+    pub fn open_with(paths: &[PathBuf], options: Options) -> Result<Self, CaptureError> {
         let read = Arc::new(AtomicU64::new(0));
-        let mut capture = Self::empty(read.clone());
+        let mut capture = Self::empty(read.clone(), options);
         let mut total = Some(0u64);
         for path in paths {
             let size = std::fs::metadata(path).ok().filter(|m| m.is_file());
@@ -326,18 +368,32 @@ impl Capture {
         name: &str,
         reader: impl std::io::Read + Send + 'static,
     ) -> Result<Self, CaptureError> {
+        Self::from_reader_with(name, reader, Options::default())
+    }
+
+    /// [`Capture::from_reader`] with options.
+    ///
+    /// # Errors
+    /// Not a capture.
+    pub fn from_reader_with(
+        name: &str,
+        reader: impl std::io::Read + Send + 'static,
+        options: Options,
+    ) -> Result<Self, CaptureError> {
         let read = Arc::new(AtomicU64::new(0));
-        let mut capture = Self::empty(read.clone());
+        let mut capture = Self::empty(read.clone(), options);
         capture.add(Reader::new(name, Box::new(reader), read)?, None)?;
         Ok(capture)
     }
 
-    fn empty(read: Arc<AtomicU64>) -> Self {
+    fn empty(read: Arc<AtomicU64>, options: Options) -> Self {
         Self {
             active: Vec::new(),
             waiting: Vec::new(),
             summaries: Vec::new(),
             interfaces: Vec::new(),
+            options,
+            selection: None,
             used: None,
             number: 0,
             read,
@@ -358,18 +414,37 @@ impl Capture {
         Ok(())
     }
 
+    /// Shows only frames of these measurement points (all, where none is named) and of these
+    /// capture interfaces (likewise); the others keep their numbers. An interface goes by its own
+    /// name or by that with the measurement point's in front.
+    pub fn select(&mut self, points: &[String], interfaces: &[String]) {
+        let any = !points.is_empty() || !interfaces.is_empty();
+        self.selection = any.then(|| select::Selection::new(points, interfaces));
+    }
+
+    /// Names given to [`Capture::select`] that nothing read so far has.
+    pub fn unmet_names(&self) -> impl Iterator<Item = &str> {
+        let selection = self.selection.iter();
+        selection.flat_map(|s| s.unmet(&self.interfaces))
+    }
+
     /// Takes a file in: open at once, or waiting for its time.
     fn add(&mut self, mut reader: Reader, reopen: Option<&PathBuf>) -> Result<(), CaptureError> {
         let summary = self.summaries.len();
         self.summaries.push(FileSummary {
             name: reader.name.clone(),
             format: reader.format(),
+            version: reader.version(),
             compression: reader.compression,
             packets: 0,
             times: None,
             steps_back: 0,
             damage: None,
+            dpmi: None,
         });
+        if self.options.dpmi_inside {
+            reader.look_inside();
+        }
         let head = next_record(&mut reader, &mut self.summaries[summary])?;
         match (reopen, head) {
             (Some(path), Some(head)) => self.waiting.push(Waiting {
@@ -425,6 +500,11 @@ impl Capture {
                     learn_interfaces(source, local, &mut self.interfaces)
                 }
             };
+            if let Some(selection) = &mut self.selection
+                && !selection.takes(interface, &self.interfaces)
+            {
+                continue;
+            }
             #[cfg(feature = "live")]
             if let (Some(filter), Some(head)) = (&mut self.filter, &source.head) {
                 let data = source.reader.block.bytes(&head.range);
@@ -482,6 +562,9 @@ impl Capture {
             return Ok(());
         };
         let mut reader = Reader::open(&w.path, self.read.clone())?;
+        if self.options.dpmi_inside {
+            reader.look_inside();
+        }
         let head = next_record(&mut reader, &mut self.summaries[w.summary])?;
         if let Some(head) = head {
             self.activate(reader, head, w.summary);
@@ -512,9 +595,14 @@ fn next_record(
     summary: &mut FileSummary,
 ) -> Result<Option<Record>, CaptureError> {
     match reader.next_record() {
-        Ok(record) => Ok(record),
+        Ok(Some(record)) => Ok(Some(record)),
+        Ok(None) => {
+            summary.dpmi = reader.notes();
+            Ok(None)
+        }
         Err(Fault::Damage(damage)) => {
             summary.damage = Some(damage);
+            summary.dpmi = reader.notes();
             Ok(None)
         }
         Err(Fault::Io(source)) => Err(CaptureError::Read {
@@ -535,9 +623,10 @@ fn learn_interfaces(
     while source.interfaces.len() <= local as usize {
         let n = source.interfaces.len() as u32;
         let interface = source.reader.interface(n);
-        let known = all
-            .iter()
-            .position(|(lane, i, old)| *lane == source.lane && *i == n && *old == interface);
+        // A measurement point's interface is the same in every file.
+        let known = all.iter().position(|(lane, i, old)| {
+            *old == interface && (interface.point.is_some() || (*lane == source.lane && *i == n))
+        });
         let global = known.unwrap_or_else(|| {
             if all.len() < MAX_INTERFACES {
                 all.push((source.lane, n, interface));

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod analyze;
+mod capinfo;
 mod events;
 mod input;
 mod output;
@@ -48,6 +49,7 @@ enum Command {
     Events(events::Events),
     Phases(phases::Phases),
     Scrub(scrub::Scrub),
+    Capinfo(capinfo::Capinfo),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -81,6 +83,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Events(c) => c.run(),
         Command::Phases(c) => c.run(),
         Command::Scrub(c) => c.run(),
+        Command::Capinfo(c) => c.run(),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
     };

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::Block;
+use super::dpmi::inside::Inside;
+use super::dpmi::{Dpmi, Notes};
 use super::pcap::Pcap;
 use super::pcapng::Pcapng;
 use super::{CaptureError, Compression, Fault, Format, Interface, Record};
@@ -25,12 +27,33 @@ pub(super) struct Reader {
     pub(super) compression: Compression,
     pub(super) block: Block,
     records: Records,
+    /// Gives the frames inside DPMI streams instead of those in the file.
+    inside: Option<Box<Inside>>,
 }
 
 #[derive(Debug)]
-enum Records {
+pub(super) enum Records {
     Pcap(Pcap),
     Pcapng(Pcapng),
+    Dpmi(Box<Dpmi>),
+}
+
+impl Records {
+    #[inline]
+    pub(super) fn next_record(&mut self, block: &mut Block) -> Result<Option<Record>, Fault> {
+        match self {
+            Records::Pcap(p) => p.next_record(block),
+            Records::Pcapng(p) => p.next_record(block),
+            Records::Dpmi(d) => d.next_record(block),
+        }
+    }
+
+    fn notes(&self) -> Option<&Notes> {
+        match self {
+            Records::Dpmi(d) => Some(d.notes()),
+            _ => None,
+        }
+    }
 }
 
 /// Counts what is read of the file.
@@ -106,16 +129,20 @@ impl Reader {
             [] => return Err(CaptureError::Empty { name }),
             [0x0a, 0x0d, 0x0d, 0x0a] => Pcapng::new(&mut block).map(Records::Pcapng),
             _ if Pcap::is_magic(&first) => Pcap::new(&mut block).map(Records::Pcap),
-            _ => {
-                let found = first
-                    .iter()
-                    .map(|b| format!("{b:02x} "))
-                    .collect::<String>();
-                return Err(CaptureError::NotACapture {
-                    name,
-                    found: format!("the bytes {}", found.trim_end()),
-                });
-            }
+            _ => match Dpmi::open(&mut block) {
+                Ok(Some(dpmi)) => Ok(Records::Dpmi(Box::new(dpmi))),
+                Ok(None) => {
+                    let found = first
+                        .iter()
+                        .map(|b| format!("{b:02x} "))
+                        .collect::<String>();
+                    return Err(CaptureError::NotACapture {
+                        name,
+                        found: format!("the bytes {}", found.trim_end()),
+                    });
+                }
+                Err(fault) => Err(fault),
+            },
         };
         match records {
             Ok(records) => Ok(Self {
@@ -123,6 +150,7 @@ impl Reader {
                 compression,
                 block,
                 records,
+                inside: None,
             }),
             Err(fault) => Err(refused(name, &block, fault)),
         }
@@ -132,19 +160,45 @@ impl Reader {
         match &self.records {
             Records::Pcap(p) => p.format(),
             Records::Pcapng(_) => Format::Pcapng,
+            Records::Dpmi(_) => Format::Dpmi,
         }
+    }
+
+    pub(super) fn version(&self) -> Option<(u16, u16)> {
+        match &self.records {
+            Records::Pcap(p) => Some(p.version()),
+            Records::Pcapng(p) => p.version(),
+            Records::Dpmi(d) => Some(d.version()),
+        }
+    }
+
+    /// What DPMI says besides the frames read so far.
+    pub(super) fn notes(&self) -> Option<Notes> {
+        match &self.inside {
+            Some(inside) => Some(inside.notes(self.records.notes())),
+            None => self.records.notes().cloned(),
+        }
+    }
+
+    /// From now on gives the frames inside DPMI streams.
+    pub(super) fn look_inside(&mut self) {
+        self.inside = Some(Box::default());
     }
 
     #[inline]
     pub(super) fn next_record(&mut self) -> Result<Option<Record>, Fault> {
-        match &mut self.records {
-            Records::Pcap(p) => p.next_record(&mut self.block),
-            Records::Pcapng(p) => p.next_record(&mut self.block),
+        match &mut self.inside {
+            Some(inside) => inside.next_record(&mut self.records, &mut self.block),
+            None => self.records.next_record(&mut self.block),
         }
     }
 
     pub(super) fn interface(&self, n: u32) -> Interface {
+        if let Some(inside) = &self.inside {
+            return inside.interface(n);
+        }
         match &self.records {
+            Records::Dpmi(d) => d.interface(n),
             Records::Pcap(p) => p.interface(),
             Records::Pcapng(p) => p.interface(n),
         }

@@ -75,10 +75,15 @@ impl Pcap {
         }
     }
 
+    pub(super) fn version(&self) -> (u16, u16) {
+        (self.header.version_major, self.header.version_minor)
+    }
+
     pub(super) fn interface(&self) -> Interface {
         Interface {
             link: self.link,
             name: None,
+            point: None,
             snap_length: self.header.snaplen,
         }
     }

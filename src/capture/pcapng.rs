@@ -42,6 +42,8 @@ struct Described {
 #[derive(Debug)]
 pub(super) struct Pcapng {
     big_endian: bool,
+    /// Of the first section.
+    version: Option<(u16, u16)>,
     /// Interfaces of all sections; those of the current one begin at `base`.
     interfaces: Vec<Described>,
     base: usize,
@@ -52,6 +54,7 @@ impl Pcapng {
     pub(super) fn new(block: &mut Block) -> Result<Self, Fault> {
         let mut new = Self {
             big_endian: false,
+            version: None,
             interfaces: Vec::new(),
             base: 0,
             last: Timestamp::default(),
@@ -60,11 +63,16 @@ impl Pcapng {
         Ok(new)
     }
 
+    pub(super) fn version(&self) -> Option<(u16, u16)> {
+        self.version
+    }
+
     pub(super) fn interface(&self, n: u32) -> Interface {
         self.interfaces.get(n as usize).map_or(
             Interface {
                 link: LinkType::Other(u16::MAX),
                 name: None,
+                point: None,
                 snap_length: 0,
             },
             |d| d.interface.clone(),
@@ -83,7 +91,7 @@ impl Pcapng {
     /// Byte order and length of the section header that begins here; steps over it.
     fn section(&mut self, block: &mut Block) -> Result<(), Fault> {
         let offset = block.offset();
-        let head = block.want(12)?;
+        let head = block.want(16)?;
         self.big_endian = match head.get(8..12) {
             Some(magic) if magic == BYTE_ORDER_MAGIC.to_be_bytes() => true,
             Some(magic) if magic == BYTE_ORDER_MAGIC.to_le_bytes() => false,
@@ -96,6 +104,14 @@ impl Pcapng {
                 offset,
                 &format!("a section header of {length} bytes"),
             ));
+        }
+        if let (None, Some(v)) = (self.version, self.word(head, 12)) {
+            let (low, high) = (v as u16, (v >> 16) as u16);
+            self.version = Some(if self.big_endian {
+                (high, low)
+            } else {
+                (low, high)
+            });
         }
         self.base = self.interfaces.len();
         if block.skip(length.into())? {
@@ -250,6 +266,7 @@ impl Pcapng {
             interface: Interface {
                 link: LinkType::from_number(idb.linktype.0 as u32),
                 name,
+                point: None,
                 snap_length: idb.snaplen,
             },
             resolution: match idb.if_tsresol() {

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use phasescope::capture::Capture;
+use phasescope::capture::{self, Capture};
 
 use super::{Failure, output};
 
 /// Which captures to read, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Input {
-    /// Captures: pcap or pcapng, plain, gzip or zstd; `-` is standard input. Several are read as
+    /// Captures: pcap, pcapng or DPMI, plain, gzip or zstd; `-` is standard input. Several are read as
     /// one, in time order.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -31,6 +31,20 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "EXPRESSION")]
     filter: Option<String>,
 
+    /// Look only at packets from this DPMI measurement point; may be given several times.
+    #[arg(long = "mp", value_name = "NAME")]
+    points: Vec<String>,
+
+    /// Look only at packets from this capture interface, `d00` or `mp01:d00`; may be given several
+    /// times.
+    #[arg(long = "mp-interface", value_name = "NAME")]
+    interfaces: Vec<String>,
+
+    /// Look at the packets that DPMI measurement streams in the capture carry, instead of the
+    /// packets that carry them (EtherType 0x0810, or UDP port 2064).
+    #[arg(long)]
+    dpmi_inside: bool,
+
     /// Show no progress on standard error.
     #[arg(short, long)]
     quiet: bool,
@@ -44,12 +58,24 @@ impl Input {
     pub(crate) fn watch(&self) -> Watch {
         self.options.watch()
     }
+
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// One of the files alone.
+    pub(crate) fn open_one(&self, file: &PathBuf) -> Result<Capture, Failure> {
+        self.options.open(std::slice::from_ref(file))
+    }
 }
 
 impl Options {
     pub(crate) fn open(&self, files: &[PathBuf]) -> Result<Capture, Failure> {
-        #[cfg_attr(not(feature = "live"), expect(unused_mut, reason = "no filter to set"))]
-        let mut capture = Capture::open(files)?;
+        let options = capture::Options {
+            dpmi_inside: self.dpmi_inside,
+        };
+        let mut capture = Capture::open_with(files, options)?;
+        capture.select(&self.points, &self.interfaces);
         #[cfg(feature = "live")]
         if let Some(expression) = &self.filter {
             capture.set_filter(expression)?;
@@ -71,6 +97,14 @@ pub(crate) fn warn_of_damage(capture: &Capture) {
                 f.name, f.packets
             ));
         }
+        for note in f.dpmi.iter().flat_map(|n| n.warnings()) {
+            output::complain(&format!("warning: {}: {note}", f.name));
+        }
+    }
+    for name in capture.unmet_names() {
+        output::complain(&format!(
+            "warning: no packet is from a measurement point or interface '{name}'"
+        ));
     }
 }
 
