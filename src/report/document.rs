@@ -216,7 +216,7 @@ fn migration(m: &Migration, out: &mut Vec<Piece>) {
 
 fn frames(p: &Phase) -> String {
     let f = |b: &Option<Boundary>| b.as_ref().map_or("?".to_owned(), |b| b.frame.to_string());
-    format!("{} - {}", f(&p.start), f(&p.end))
+    format!("{}-{}", f(&p.start), f(&p.end))
 }
 
 fn how_sure(p: &Phase) -> String {
@@ -351,8 +351,8 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
                 count(r.zero_pages),
                 bytes(r.bytes),
                 rate,
-                format!("{} - {}", r.start_frame, r.end_frame),
-                if r.stopped { "guest stopped" } else { "" }.to_owned(),
+                format!("{}-{}", r.start_frame, r.end_frame),
+                if r.stopped { "stopped" } else { "" }.to_owned(),
             ]
         })
         .collect();
@@ -426,7 +426,7 @@ fn downtime(m: &Migration, out: &mut Vec<Piece>) {
             _ => what.to_owned(),
         };
         let at = match (&d.start, &d.end) {
-            (Some(s), Some(e)) => format!("{} - {}", s.frame, e.frame),
+            (Some(s), Some(e)) => format!("{}-{}", s.frame, e.frame),
             _ => String::new(),
         };
         rows.push(vec![

@@ -1,0 +1,61 @@
+//! What several tests need: fixtures, reports, truth.
+
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::path::{Path, PathBuf};
+
+use phasescope::analysis::analyze;
+use phasescope::capture::Capture;
+use phasescope::report::Report;
+use serde_json::Value;
+
+/// The fixtures with a truth of their own.
+pub const KVM: [&str; 3] = ["kvm-idle", "kvm-loaded", "kvm-repeat"];
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
+}
+
+pub fn kvm(name: &str) -> PathBuf {
+    fixture(&format!("kvm/{name}.pcap.zst"))
+}
+
+pub fn truth(name: &str) -> Value {
+    let file = fixture(&format!("kvm/{name}.truth.json"));
+    serde_json::from_str(&std::fs::read_to_string(file).expect("truth is there"))
+        .expect("truth is JSON")
+}
+
+pub fn report(files: &[PathBuf]) -> Report {
+    let mut capture = Capture::open(files).expect("the capture opens");
+    analyze(&mut capture, |_| true).expect("the capture can be read")
+}
+
+/// The report of one file, with the file's name taken out: the folder differs between machines.
+pub fn report_of(file: &Path) -> Report {
+    let mut report = report(&[file.to_owned()]);
+    report.capture.files = vec![
+        file.file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+    ];
+    report
+}
+
+/// `seconds.nanoseconds` as nanoseconds.
+pub fn nanos(s: &str) -> i64 {
+    let (seconds, fraction) = s.split_once('.').unwrap_or((s, ""));
+    let fraction = format!("{fraction:0<9}");
+    seconds.parse::<i64>().expect("seconds") * 1_000_000_000
+        + fraction[..9].parse::<i64>().expect("nanoseconds")
+}
+
+/// RFC 3339 as nanoseconds since 1970.
+pub fn parse_time(s: &str) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(s)
+        .expect("a time")
+        .timestamp_nanos_opt()
+        .expect("in range")
+}
