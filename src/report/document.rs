@@ -114,10 +114,11 @@ fn capture(c: &CaptureSummary, out: &mut Vec<Piece>) {
     }
 }
 
-/// The last part of a time, for a column: the date stands above.
+/// Hours to microseconds of a time, for a column: the date stands above, and the offset beside it
+/// has all digits.
 fn time_of_day(b: &str) -> &str {
-    b.split_once('T')
-        .map_or(b, |(_, t)| t.trim_end_matches('Z'))
+    let t = b.split_once('T').map_or(b, |(_, t)| t);
+    t.get(..15).unwrap_or(t)
 }
 
 fn certainty(c: Certainty) -> &'static str {

@@ -1,6 +1,10 @@
 //! What several tests need: fixtures, reports, truth.
 
-#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+
+pub mod rpc;
+pub mod stream;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 
