@@ -69,7 +69,7 @@ impl Stream {
         for (i, (n, fill)) in pages.iter().enumerate() {
             // The block is named once in each section here.
             let flags = if fill.is_some() { 0x08 } else { 0x02 } | if i > 0 { 0x20 } else { 0 };
-            p.extend((n * PAGE as u64 | flags).to_be_bytes());
+            p.extend(((n * PAGE as u64) | flags).to_be_bytes());
             if i == 0 {
                 idstr(&mut p, "pc.ram");
             }
