@@ -5,8 +5,13 @@
 pub mod event;
 mod guest;
 mod libvirt;
+mod multifd;
+mod nbd;
 mod qemu;
-mod rounds;
+mod requests;
+pub(crate) mod rounds;
+mod tunnel;
+mod tls;
 
 use phasescope_parsers::libvirt::header as rpc;
 use phasescope_parsers::qemu::{self as migration, Probe, resync};
@@ -169,6 +174,11 @@ enum Conversation {
     Undecided(Box<Undecided>),
     Libvirt(Box<libvirt::Connection>),
     Qemu(Box<qemu::Connection>),
+    Multifd(Box<multifd::Connection>),
+    Nbd(Box<nbd::Connection>),
+    Tls(Box<tls::Connection>),
+    /// Nothing of it can be read.
+    Ssh,
     /// Some other protocol.
     Unknown,
 }
@@ -224,7 +234,7 @@ impl<S: Sink> Handler<Conversation> for Dispatch<'_, S> {
             }
             What::End => self.end(flow, state, stamp),
             What::Fin | What::Reset => {
-                if matches!(state, Conversation::Qemu(_) | Conversation::Libvirt(_)) {
+                if state.is_decoded() {
                     let reset = what == What::Reset;
                     self.sink.event(Event {
                         stamp,
@@ -237,7 +247,7 @@ impl<S: Sink> Handler<Conversation> for Dispatch<'_, S> {
             What::Opened | What::Accepted => {}
         }
         match state {
-            Conversation::Unknown => Interest::Counters,
+            Conversation::Unknown | Conversation::Ssh => Interest::Counters,
             _ => Interest::Bytes,
         }
     }
@@ -255,8 +265,13 @@ impl<S: Sink> Dispatch<'_, S> {
     ) {
         match state {
             Conversation::Qemu(c) => c.data(flow.id, direction, stamp, offset, bytes, self.sink),
-            Conversation::Libvirt(c) => c.data(flow, direction, stamp, bytes, self.sink),
-            Conversation::Unknown => {}
+            Conversation::Libvirt(c) => {
+                c.data(flow, direction, stamp, (offset, bytes), self.sink);
+            }
+            Conversation::Multifd(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
+            Conversation::Nbd(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
+            Conversation::Tls(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
+            Conversation::Unknown | Conversation::Ssh => {}
             Conversation::New => {
                 *state = Conversation::Undecided(Box::default());
                 self.data(flow, state, direction, stamp, offset, bytes);
@@ -271,6 +286,9 @@ impl<S: Sink> Dispatch<'_, S> {
                     let prefixes = std::mem::take(&mut u.prefixes);
                     *state = begin(protocol, place, direction, offset, &prefixes);
                     self.recognised(flow, protocol, stamp);
+                    if matches!(state, Conversation::Ssh) {
+                        self.nothing_to_show(flow);
+                    }
                     for (d, p) in [Direction::ToServer, Direction::ToClient]
                         .into_iter()
                         .zip(prefixes)
@@ -283,9 +301,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 } else if u.hopeless(flow) {
                     *self.undecided -= u.held();
                     *state = Conversation::Unknown;
-                    for d in [Direction::ToServer, Direction::ToClient] {
-                        self.sink.resolved(flow.id, d, u64::MAX);
-                    }
+                    self.nothing_to_show(flow);
                 }
             }
         }
@@ -302,15 +318,18 @@ impl<S: Sink> Dispatch<'_, S> {
         match state {
             Conversation::Qemu(c) => c.gap(flow.id, direction, stamp, length, self.sink),
             Conversation::Libvirt(c) => c.gap(flow, direction, stamp, length, self.sink),
+            Conversation::Multifd(c) => c.gap(flow.id, direction, stamp, length, self.sink),
+            Conversation::Nbd(c) => c.gap(flow.id, direction, stamp, length, self.sink),
+            Conversation::Tls(c) => c.gap(flow.id, direction, stamp, length, self.sink),
             Conversation::New => *state = Conversation::Undecided(Box::default()),
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
                 u.forget(direction);
                 *self.undecided += u.held();
             }
-            Conversation::Unknown => {}
+            Conversation::Unknown | Conversation::Ssh => {}
         }
-        if matches!(state, Conversation::Qemu(_) | Conversation::Libvirt(_)) {
+        if state.is_decoded() {
             self.sink.event(Event {
                 stamp,
                 begin: stamp,
@@ -321,6 +340,13 @@ impl<S: Sink> Dispatch<'_, S> {
                     missing,
                 },
             });
+        }
+    }
+
+    /// All of the connection is content.
+    fn nothing_to_show(&mut self, flow: &FlowInfo) {
+        for d in [Direction::ToServer, Direction::ToClient] {
+            self.sink.resolved(flow.id, d, u64::MAX);
         }
     }
 
@@ -351,6 +377,19 @@ impl<S: Sink> Dispatch<'_, S> {
                 }
                 Protocol::LibvirtRpc
             }
+            Conversation::Multifd(c) => {
+                c.end(flow.id, stamp, self.sink);
+                Protocol::Multifd
+            }
+            Conversation::Nbd(c) => {
+                c.end(flow.id, stamp, self.sink);
+                Protocol::Nbd
+            }
+            Conversation::Tls(c) => {
+                c.end(flow.id, stamp, self.sink);
+                Protocol::Tls
+            }
+            Conversation::Ssh => Protocol::Ssh,
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
                 return;
@@ -387,6 +426,20 @@ fn begin(
             let middle = (place == Where::Middle).then_some(at);
             Conversation::Qemu(Box::new(qemu::Connection::new(direction, middle)))
         }
+        Protocol::Multifd => Conversation::Multifd(Box::new(multifd::Connection::new(direction))),
+        Protocol::Nbd => Conversation::Nbd(Box::new(nbd::Connection::new())),
+        Protocol::Tls => Conversation::Tls(Box::new(tls::Connection::new())),
+        Protocol::Ssh => Conversation::Ssh,
+    }
+}
+
+impl Conversation {
+    /// Is it a protocol whose bytes are read?
+    fn is_decoded(&self) -> bool {
+        !matches!(
+            self,
+            Conversation::New | Conversation::Undecided(_) | Conversation::Unknown | Conversation::Ssh
+        )
     }
 }
 
@@ -442,15 +495,30 @@ impl Undecided {
 
     /// Both directions have spoken and said nothing that is known, or too much has gone by.
     fn hopeless(&self, flow: &FlowInfo) -> bool {
-        // The client speaks first in every protocol known here.
-        let refused = flow.from_start[0] && self.prefixes[0].refused;
-        refused || self.searched > MAX_SEARCH
+        // In every protocol known here one side speaks first, and says what it is.
+        let refused = |n: usize| flow.from_start[n] && self.prefixes[n].refused;
+        let silent = |n: usize| self.prefixes[n].stamp.is_none() && !self.prefixes[n].refused;
+        (refused(0) && (refused(1) || silent(1)))
+            || (refused(1) && silent(0))
+            || self.searched > MAX_SEARCH
     }
 
     fn held(&self) -> usize {
         self.prefixes.iter().map(|p| p.bytes.len()).sum()
     }
 }
+
+/// Looks at the first bytes of a connection.
+type ProbeFn = fn(&[u8]) -> Probe;
+
+/// Protocols by their first bytes.
+const PROBES: &[(Protocol, ProbeFn)] = &[
+    (Protocol::QemuMigration, migration::probe),
+    (Protocol::Multifd, migration::multifd::probe),
+    (Protocol::Nbd, phasescope_parsers::nbd::probe),
+    (Protocol::Tls, phasescope_parsers::tls::probe),
+    (Protocol::Ssh, phasescope_parsers::ssh::probe),
+];
 
 fn verdict(bytes: &[u8], start: bool) -> Verdict {
     match rpc::probe(bytes) {
@@ -461,13 +529,20 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
         rpc::Probe::NeedMore if start => return Verdict::NeedMore,
         _ => {}
     }
-    match migration::probe(bytes) {
-        Probe::Yes => return Verdict::Is(Protocol::QemuMigration, Where::Start),
-        Probe::NeedMore if start => return Verdict::NeedMore,
-        _ => {}
-    }
+    // The first bytes of a connection tell; in its middle only what has anchors is found.
     if start {
-        return Verdict::No;
+        let mut more = false;
+        for (protocol, probe) in PROBES {
+            match probe(bytes) {
+                Probe::Yes => return Verdict::Is(*protocol, Where::Start),
+                Probe::NeedMore => more = true,
+                Probe::No => {}
+            }
+        }
+        return if more { Verdict::NeedMore } else { Verdict::No };
+    }
+    if migration::probe(bytes) == Probe::Yes {
+        return Verdict::Is(Protocol::QemuMigration, Where::Start);
     }
     match resync::search(bytes, migration::DEFAULT_PAGE_SIZE, |_| false) {
         resync::Found::Record(_) | resync::Found::Footer(_) => {

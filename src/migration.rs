@@ -4,9 +4,11 @@
 //! nanoseconds, sizes are bytes. What is unknown is `None`, with a reason beside it.
 
 mod assemble;
+mod companions;
 mod downtime;
 mod guests;
 pub mod markers;
+mod multifd;
 mod records;
 pub mod tracker;
 
@@ -48,6 +50,9 @@ pub struct Migration {
     pub total_time_ns: Option<i64>,
     /// The memory transfer.
     pub transfer: Option<Transfer>,
+    /// Disks copied beside the memory.
+    #[serde(default)]
+    pub storage: Option<Storage>,
     /// When the guest stood still.
     pub pause: Option<Pause>,
     /// By every method, those without an answer with their reason.
@@ -250,6 +255,48 @@ pub struct Transfer {
     pub device_bytes: u64,
     /// The last pass, with the guest stopped.
     pub stop_and_copy: Option<StopAndCopy>,
+    /// The switch to post-copy.
+    #[serde(default)]
+    pub postcopy: Option<Postcopy>,
+    /// Pages that multifd sent twice by mistake (a race in QEMU before 8.2); not in `pages`, for
+    /// QEMU does not count them.
+    #[serde(default)]
+    pub sent_twice: u64,
+    /// The stream was encrypted: nothing of its contents is known.
+    #[serde(default)]
+    pub encrypted: bool,
+}
+
+/// Disks copied beside the memory.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Storage {
+    /// Names of the exports.
+    pub disks: Vec<String>,
+    /// Bytes of WRITE requests.
+    pub written_bytes: u64,
+    /// Bytes of WRITE_ZEROES requests, which are not sent.
+    pub zeroed_bytes: u64,
+    /// The last write.
+    pub last_write: Option<Moment>,
+    /// The connections could be read.
+    pub exact: bool,
+}
+
+/// The switch to post-copy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Postcopy {
+    /// The destination may run the guest from here on (POSTCOPY_RUN).
+    pub switch: Moment,
+    /// Page records before it.
+    pub pages_before: u64,
+    /// Page records after it.
+    pub pages_after: u64,
+    /// Pages that the destination asked for.
+    pub requests: u64,
+    /// Of these, seen on their way afterwards.
+    pub answered: u64,
+    /// From the request to the page, nanoseconds: shortest, median, 95th percentile, longest.
+    pub latency_ns: Option<[i64; 4]>,
 }
 
 /// The part of the stream after the guest stopped.

@@ -25,7 +25,7 @@ impl Step {
 const MAX_IDLE: usize = 8;
 
 /// Holds back the bytes of an item that is not complete.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Intake<M> {
     /// Offset of the first byte that is not yet done with.
     offset: u64,

@@ -133,7 +133,7 @@ struct Outstanding {
 }
 
 /// What each direction must know of the other.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Shared {
     outstanding: VecDeque<Outstanding>,
     /// `Item::Ready` was given.
@@ -195,7 +195,7 @@ impl<M: Copy, S: Sink<M>> Out<'_, M, S> {
 
 /// Both directions of one connection. The caller pushes in the order of the capture, so that a
 /// request comes before its reply.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Connection<M> {
     client_in: Intake<M>,
     server_in: Intake<M>,

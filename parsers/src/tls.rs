@@ -236,13 +236,13 @@ enum State {
 }
 
 /// Push decoder of one direction of a TLS connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder<M> {
     intake: Intake<M>,
     core: Core,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Core {
     state: State,
     whole: bool,

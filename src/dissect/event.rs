@@ -18,6 +18,14 @@ pub enum Protocol {
     LibvirtRpc,
     /// Main channel of a QEMU migration stream.
     QemuMigration,
+    /// A multifd channel of a QEMU migration.
+    Multifd,
+    /// Network block device: disks.
+    Nbd,
+    /// TLS around something.
+    Tls,
+    /// SSH around something.
+    Ssh,
 }
 
 impl Protocol {
@@ -26,6 +34,10 @@ impl Protocol {
         match self {
             Protocol::LibvirtRpc => "libvirt-rpc",
             Protocol::QemuMigration => "qemu-migration",
+            Protocol::Multifd => "qemu-multifd",
+            Protocol::Nbd => "nbd",
+            Protocol::Tls => "tls",
+            Protocol::Ssh => "ssh",
         }
     }
 }
@@ -68,8 +80,118 @@ pub enum Kind {
     Rpc(Box<Rpc>),
     /// Something in a migration stream, or on its return path.
     Qemu(Qemu),
+    /// Something on a multifd channel.
+    Multifd(Multifd),
+    /// Something on an NBD connection.
+    Nbd(Nbd),
+    /// What can be seen of a TLS connection.
+    Tls(Tls),
     /// Guest traffic.
     Guest(Guest),
+}
+
+/// Something on a multifd channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Multifd {
+    /// The channel's first packet.
+    Initial {
+        /// The guest's UUID.
+        uuid: [u8; 16],
+        /// Number of the channel.
+        channel: u8,
+    },
+    /// A packet of pages.
+    Packet(Box<MultifdPacket>),
+    /// Device state.
+    DeviceState {
+        /// Device.
+        device: String,
+        /// Bytes.
+        bytes: u32,
+    },
+    /// The channel synchronises with the others.
+    Sync {
+        /// Number over all channels.
+        packet_num: u64,
+    },
+    /// Out of step.
+    Lost,
+    /// In step again.
+    Found,
+}
+
+/// A packet of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MultifdPacket {
+    /// Number over all channels.
+    pub packet_num: u64,
+    /// Pages in full.
+    pub normal: u32,
+    /// Zero pages.
+    pub zero: u32,
+    /// Pages are compressed.
+    pub compressed: bool,
+    /// RAM block.
+    pub block: String,
+    /// Bytes of page data.
+    pub data: u32,
+    /// Offset in the block, and whether it is a zero page.
+    pub pages: Vec<(u64, bool)>,
+    /// Target page size, bytes; 0 where it is not known yet.
+    pub page_size: u32,
+}
+
+/// Something on an NBD connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nbd {
+    /// The client asks for an option.
+    Option {
+        /// Its name.
+        name: &'static str,
+        /// The disk that it names.
+        export: Option<String>,
+    },
+    /// Requests follow.
+    Ready,
+    /// Requests of a short time, summed up.
+    Requests {
+        /// How many.
+        requests: u64,
+        /// Bytes of WRITE.
+        written: u64,
+        /// Bytes of WRITE_ZEROES, which are not sent.
+        zeroed: u64,
+    },
+    /// The client is done.
+    Disconnect,
+    /// TLS from here on.
+    Tls,
+    /// Out of step.
+    Lost,
+}
+
+/// What can be seen of a TLS connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// The client's first message.
+    ClientHello {
+        /// The server that it wants.
+        server_name: Option<String>,
+        /// Highest version offered.
+        offered: Option<u16>,
+    },
+    /// The server's first message.
+    ServerHello {
+        /// Version chosen.
+        version: u16,
+    },
+    /// Records of application data in a row, from one side.
+    Data {
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Out of step.
+    Lost,
 }
 
 /// A libvirt RPC message.
@@ -163,12 +285,25 @@ pub enum Qemu {
         /// `None` where the stream was picked up in the middle.
         since: Option<Stamp>,
     },
+    /// What came of the destination's page requests; at the end of the stream.
+    Requests(Requests),
     /// Out of step.
     Lost,
     /// In step again.
     Found,
     /// A message of the destination.
     ReturnPath(Message),
+}
+
+/// Page requests of post-copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requests {
+    /// Pages asked for.
+    pub requests: u64,
+    /// Of these, pages that came afterwards.
+    pub answered: u64,
+    /// From the request to the page, nanoseconds: shortest, median, 95th percentile, longest.
+    pub latency_ns: Option<[i64; 4]>,
 }
 
 /// One pass over the guest's memory, as far as repeats of pages show it.

@@ -1,12 +1,21 @@
-//! A libvirt connection: RPC messages both ways.
+//! A libvirt connection: RPC messages both ways, and the streams that they carry.
 
 use phasescope_parsers::libvirt::framing::{Framer, Item};
-use phasescope_parsers::libvirt::header::{HEADER_LEN, Header};
+use phasescope_parsers::libvirt::header::{HEADER_LEN, Header, PROGRAM_REMOTE};
 use phasescope_parsers::libvirt::{message, procedures, redact};
+use phasescope_parsers::qemu;
 
 use super::Sink;
-use super::event::{Event, Kind, Rpc};
+use super::event::{Event, Kind, Protocol, Rpc};
+use super::tunnel::Tunnel;
 use crate::net::{Direction, FlowInfo, Stamp};
+
+/// Calls that open a stream which carries a migration (libvirt `src/remote/remote_protocol.x`).
+const TUNNELS: [i32; 3] = [
+    procedures::DOMAIN_MIGRATE_PREPARE_TUNNEL,
+    procedures::DOMAIN_MIGRATE_PREPARE_TUNNEL3,
+    procedures::DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS,
+];
 
 /// State of one libvirt connection.
 #[derive(Debug, Clone)]
@@ -16,6 +25,110 @@ pub(super) struct Connection {
     skipped: u64,
     /// For redacted copies of messages; reused.
     clear: Vec<u8>,
+    /// The migration stream that goes through this connection.
+    tunnel: Option<Tunnel>,
+}
+
+/// One message's surroundings.
+struct Context<'a, S> {
+    flow: &'a FlowInfo,
+    direction: Direction,
+    stamp: Stamp,
+    sink: &'a mut S,
+    skipped: &'a mut u64,
+    clear: &'a mut Vec<u8>,
+    tunnel: &'a mut Option<Tunnel>,
+    /// The pushed bytes and their offset.
+    pushed: (u64, &'a [u8]),
+}
+
+impl<S: Sink> Context<'_, S> {
+    fn item(&mut self, item: Item<'_, Stamp>) {
+        match item {
+            Item::Message {
+                header,
+                begin,
+                offset,
+                payload,
+                missing,
+                ..
+            } => {
+                self.tell(begin, &header, payload, missing);
+                if !header.is_stream_data() {
+                    self.reveal(offset, &header, payload);
+                } else if let Some(t) = self.tunnel.as_mut().filter(|t| t.serial == header.serial) {
+                    t.message_end(self.flow.id, self.stamp, missing, self.sink);
+                }
+            }
+            Item::StreamData {
+                header,
+                begin,
+                position,
+                data,
+            } => self.stream_data(&header, begin, position, data),
+            Item::Skipped { length, .. } => *self.skipped += length,
+        }
+    }
+
+    fn tell(&mut self, begin: Stamp, header: &Header, payload: &[u8], missing: u32) {
+        let rpc = Rpc {
+            header: *header,
+            name: procedures::name(header.program, header.procedure),
+            body: message::decode(header, payload),
+            missing,
+        };
+        self.sink.event(Event {
+            stamp: self.stamp,
+            begin,
+            flow: Some((self.flow.id, self.direction)),
+            kind: Kind::Rpc(Box::new(rpc)),
+        });
+    }
+
+    /// Shows `scrub` the message without its secrets.
+    fn reveal(&mut self, offset: u64, header: &Header, payload: &[u8]) {
+        if !self.sink.wants_bytes() {
+            return;
+        }
+        self.clear.clear();
+        self.clear.extend_from_slice(payload);
+        redact::redact(header, self.clear);
+        let (flow, direction) = (self.flow.id, self.direction);
+        self.sink.reveal(flow, direction, offset, &header.to_bytes());
+        self.sink
+            .reveal(flow, direction, offset + HEADER_LEN as u64, self.clear);
+    }
+
+    fn stream_data(&mut self, header: &Header, begin: Stamp, position: u32, data: &[u8]) {
+        let (offset, bytes) = self.pushed;
+        // A piece is lent out of what was pushed, so its place tells its offset.
+        let into = (data.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+        if into >= bytes.len() {
+            return;
+        }
+        let outer = offset + into as u64;
+        if position == 0 && self.sink.wants_bytes() {
+            let at = outer.saturating_sub(HEADER_LEN as u64);
+            let head = header.to_bytes();
+            self.sink.reveal(self.flow.id, self.direction, at, &head);
+        }
+        let opens = header.program == PROGRAM_REMOTE
+            && TUNNELS.contains(&header.procedure)
+            && self.tunnel.as_ref().is_none_or(|t| t.serial != header.serial);
+        if opens && qemu::probe(data) == qemu::Probe::Yes {
+            *self.tunnel = Some(Tunnel::new(header.serial, self.direction));
+            self.sink.event(Event {
+                stamp: self.stamp,
+                begin,
+                flow: Some((self.flow.id, self.direction)),
+                kind: Kind::Recognised(Protocol::QemuMigration, Box::new(self.flow.clone())),
+            });
+        }
+        if let Some(t) = self.tunnel.as_mut().filter(|t| t.serial == header.serial) {
+            let place = (outer, position);
+            t.data(self.flow.id, self.stamp, place, data, self.sink);
+        }
+    }
 }
 
 impl Connection {
@@ -32,6 +145,7 @@ impl Connection {
             framers: [framer(), framer()],
             skipped: 0,
             clear: Vec::new(),
+            tunnel: None,
         }
     }
 
@@ -46,10 +160,10 @@ impl Connection {
         flow: &FlowInfo,
         direction: Direction,
         stamp: Stamp,
-        bytes: &[u8],
+        (offset, bytes): (u64, &[u8]),
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |framer, mut out| {
+        self.with(flow, direction, stamp, (offset, bytes), sink, |framer, mut out| {
             framer.push(stamp, bytes, &mut out);
         });
     }
@@ -63,7 +177,7 @@ impl Connection {
         length: u64,
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |framer, mut out| {
+        self.with(flow, direction, stamp, (0, &[]), sink, |framer, mut out| {
             framer.gap(length, &mut out);
         });
     }
@@ -71,8 +185,17 @@ impl Connection {
     /// The connection has ended.
     pub(super) fn end(&mut self, flow: &FlowInfo, stamp: Stamp, sink: &mut impl Sink) {
         for direction in [Direction::ToServer, Direction::ToClient] {
-            self.with(flow, direction, stamp, sink, |framer, mut out| {
+            self.with(flow, direction, stamp, (0, &[]), sink, |framer, mut out| {
                 framer.finish(&mut out);
+            });
+        }
+        if let Some(mut t) = self.tunnel.take() {
+            t.end(flow.id, stamp, sink);
+            sink.event(Event {
+                stamp,
+                begin: flow.first,
+                flow: Some((flow.id, Direction::ToServer)),
+                kind: Kind::Ended(Protocol::QemuMigration, Box::new(flow.clone())),
             });
         }
     }
@@ -82,73 +205,25 @@ impl Connection {
         flow: &FlowInfo,
         direction: Direction,
         stamp: Stamp,
+        pushed: (u64, &[u8]),
         sink: &mut S,
         f: impl FnOnce(&mut Framer<Stamp>, &mut dyn FnMut(Item<'_, Stamp>)),
     ) {
         let framer = &mut self.framers[direction.index()];
-        let (skipped, clear) = (&mut self.skipped, &mut self.clear);
-        f(framer, &mut |item| match item {
-            Item::Message {
-                header,
-                begin,
-                offset,
-                payload,
-                missing,
-                ..
-            } => {
-                tell(
-                    flow, direction, stamp, begin, &header, payload, missing, sink,
-                );
-                reveal(flow, direction, offset, &header, payload, clear, sink);
-            }
-            Item::StreamData { .. } => {}
-            Item::Skipped { length, .. } => *skipped += length,
-        });
-        sink.resolved(flow.id, direction, framer.resolved());
+        let mut context = Context {
+            flow,
+            direction,
+            stamp,
+            sink,
+            skipped: &mut self.skipped,
+            clear: &mut self.clear,
+            tunnel: &mut self.tunnel,
+            pushed,
+        };
+        f(framer, &mut |item| context.item(item));
+        let waiting = self.tunnel.as_ref().and_then(Tunnel::resolved);
+        let resolved = framer.resolved();
+        let resolved = waiting.map_or(resolved, |w| w.min(resolved));
+        sink.resolved(flow.id, direction, resolved);
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "one message, all its context")]
-fn tell(
-    flow: &FlowInfo,
-    direction: Direction,
-    stamp: Stamp,
-    begin: Stamp,
-    header: &Header,
-    payload: &[u8],
-    missing: u32,
-    sink: &mut impl Sink,
-) {
-    let rpc = Rpc {
-        header: *header,
-        name: procedures::name(header.program, header.procedure),
-        body: message::decode(header, payload),
-        missing,
-    };
-    sink.event(Event {
-        stamp,
-        begin,
-        flow: Some((flow.id, direction)),
-        kind: Kind::Rpc(Box::new(rpc)),
-    });
-}
-
-/// Shows `scrub` the message without its secrets.
-fn reveal(
-    flow: &FlowInfo,
-    direction: Direction,
-    offset: u64,
-    header: &Header,
-    payload: &[u8],
-    clear: &mut Vec<u8>,
-    sink: &mut impl Sink,
-) {
-    if !sink.wants_bytes() {
-        return;
-    }
-    clear.clear();
-    clear.extend_from_slice(payload);
-    redact::redact(header, clear);
-    sink.reveal(flow.id, direction, offset, &header.to_bytes());
-    sink.reveal(flow.id, direction, offset + HEADER_LEN as u64, clear);
 }

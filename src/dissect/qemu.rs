@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use phasescope_parsers::qemu::command;
 use phasescope_parsers::qemu::element::ElementType;
 use phasescope_parsers::qemu::ram::{Counts, PageKind};
-use phasescope_parsers::qemu::return_path::ReturnPath;
+use phasescope_parsers::qemu::return_path::{Message, ReturnPath};
 use phasescope_parsers::qemu::stream::{self, Decoder, Item};
 use phasescope_parsers::qemu::vmdesc;
 
 use super::Sink;
 use super::event::{Event, Kind, Qemu};
+use super::requests;
 use super::rounds::Rounds;
 use crate::net::{Direction, Stamp};
 
@@ -42,6 +43,7 @@ struct Watch {
     page_shift: u32,
     progress: Progress,
     stopped: bool,
+    requests: requests::Watch,
 }
 
 /// When the latest bytes of the stream went by.
@@ -129,6 +131,11 @@ impl Connection {
         }
     }
 
+    /// Offset of the stream up to which everything is understood or known to be content.
+    pub(super) fn resolved(&self) -> u64 {
+        self.decoder.resolved()
+    }
+
     /// Bytes in order.
     pub(super) fn data(
         &mut self,
@@ -157,7 +164,18 @@ impl Connection {
             sink.resolved(flow, direction, resolved);
         } else {
             let mut at = offset - self.return_path.pending() as u64;
+            let (blocks, watch) = (self.decoder.blocks(), &mut self.watch);
             self.return_path.push(stamp, bytes, &mut |m, begin, raw| {
+                if let Message::ReqPages {
+                    block,
+                    start,
+                    length,
+                } = &m
+                {
+                    let span = (*start, u64::from(*length));
+                    let block = block.as_deref();
+                    watch.requests.asked(blocks, block, span, watch.page_shift, stamp);
+                }
                 out.event(begin, Qemu::ReturnPath(m));
                 out.sink.reveal(flow, direction, at, raw);
                 at += raw.len() as u64;
@@ -223,6 +241,9 @@ impl Connection {
         }
         if let Some(round) = self.watch.rounds.finish() {
             out.event(stamp, Qemu::Round(round));
+        }
+        if let Some(requests) = self.watch.requests.finish() {
+            out.event(stamp, Qemu::Requests(requests));
         }
         let resolved = self.decoder.resolved();
         sink.resolved(flow, self.source, resolved);
@@ -335,6 +356,7 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
     fn page(&mut self, block: Option<u16>, address: u64, kind: PageKind, bytes: u64) {
         let page = address >> self.watch.page_shift;
         let stamp = self.out.stamp;
+        self.watch.requests.page(block, page, stamp);
         if let Some(round) = self.watch.rounds.page(block, page, kind, bytes, stamp) {
             self.out.event(stamp, Qemu::Round(round));
         }

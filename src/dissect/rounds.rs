@@ -18,7 +18,7 @@ pub(super) const MAX_ROUNDS: u32 = 10_000;
 
 /// Watches the page records of one stream.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rounds {
+pub(crate) struct Rounds {
     /// One bit a page, per block: seen in this round.
     seen: Vec<Vec<u64>>,
     words: usize,
@@ -30,7 +30,7 @@ pub(super) struct Rounds {
 impl Rounds {
     /// One page record. Gives the round that it ended, if it did.
     #[inline]
-    pub(super) fn page(
+    pub(crate) fn page(
         &mut self,
         block: Option<u16>,
         page: u64,
@@ -62,7 +62,7 @@ impl Rounds {
     }
 
     /// A sync is known to have happened: the END of `ram` begins, with the guest stopped.
-    pub(super) fn stopped(&mut self, stamp: Stamp) -> Option<Round> {
+    pub(crate) fn stopped(&mut self, stamp: Stamp) -> Option<Round> {
         let ended = self.next(false);
         self.current = Some(Round {
             index: self.ended + 1,
@@ -75,7 +75,7 @@ impl Rounds {
     }
 
     /// The stream has ended.
-    pub(super) fn finish(&mut self) -> Option<Round> {
+    pub(crate) fn finish(&mut self) -> Option<Round> {
         self.next(true)
     }
 

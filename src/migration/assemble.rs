@@ -5,10 +5,11 @@ use phasescope_parsers::libvirt::cookie::Statistics;
 use super::downtime::{self, Subject};
 use super::guests::GuestLogs;
 use super::markers::{Edge, IMPLIED, MARKERS, Marker, PhaseName, Signal};
-use super::records::{Attempt, CallRecord, Mark, Session, Stream};
+use super::multifd::Channels;
+use super::records::{Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Stream};
 use super::{
     Boundary, Call, Clock, Connection, Driver, Guest, Hole, Host, Migration, Outcome, OutcomeKind,
-    Pages, Phase, Reported, Role, Round, StopAndCopy, Technique, Transfer,
+    Pages, Phase, Postcopy, Reported, Role, Round, StopAndCopy, Storage, Technique, Transfer,
 };
 use crate::net::{Direction, FlowInfo, Mac};
 use phasescope_parsers::libvirt::header::program_name;
@@ -22,6 +23,9 @@ mod flag {
 
 /// `VIR_ERR_MIGRATE_FINISH_OK`: "cleaned up as asked", the answer to a FINISH that cancels.
 const MIGRATE_FINISH_OK: i32 = 93;
+
+/// Bytes of a channel's initial packet (QEMU `MultiFDInit_t`).
+const MULTIFD_INITIAL: u64 = 64;
 
 /// Error codes by which a daemon will not do a thing, rather than fail in doing it
 /// (`virErrorNumber`, libvirt `include/libvirt/virterror.h`).
@@ -45,6 +49,8 @@ pub(super) struct Parts<'a> {
     pub(super) attempt: Option<&'a Attempt>,
     pub(super) session: Option<&'a Session>,
     pub(super) streams: &'a [Stream],
+    pub(super) companions: &'a [Companion],
+    pub(super) channels: Option<&'a Channels>,
     pub(super) guests: &'a GuestLogs,
     pub(super) clock: Clock,
 }
@@ -67,6 +73,28 @@ impl Parts<'_> {
         flags & flag::OFFLINE != 0
     }
 
+    /// The connections that carry the memory: stream and channels, or the TLS around a stream.
+    fn memory(&self) -> impl Iterator<Item = &FlowInfo> {
+        let beside = self.companions.iter().filter_map(|c| match c.kind {
+            CompanionKind::Multifd(_) | CompanionKind::Tls(_) => Some(&c.info),
+            CompanionKind::Nbd(_) | CompanionKind::Ssh => None,
+        });
+        self.streams.iter().map(|s| &s.info).chain(beside)
+    }
+
+    fn disks(&self) -> impl Iterator<Item = (&Companion, &NbdRecord)> {
+        self.companions.iter().filter_map(|c| match &c.kind {
+            CompanionKind::Nbd(n) => Some((c, n)),
+            _ => None,
+        })
+    }
+
+    fn encrypted(&self) -> bool {
+        self.companions
+            .iter()
+            .any(|c| matches!(c.kind, CompanionKind::Tls(_)))
+    }
+
     /// The stream that the guest's device state went through.
     pub(super) fn main(&self) -> Option<&Stream> {
         self.streams.first()
@@ -85,16 +113,24 @@ impl Parts<'_> {
             let closed = session.info.closed().filter(|_| session.attempts == 1);
             add(Signal::LibvirtClosed, closed.map(Mark::at));
         }
-        let streams = self.streams.iter();
-        let opened = streams.clone().filter_map(|s| s.info.opened).min();
+        // A tunnelled stream has no connection of its own.
+        let tunnel = self.attempt.map(|a| a.session);
+        let memory: Vec<&FlowInfo> = self.memory().filter(|i| Some(i.id) != tunnel).collect();
+        let opened = memory.iter().filter_map(|i| i.opened).min();
         add(Signal::StreamOpened, opened.map(Mark::at));
         if let Some(main) = self.main() {
             add(Signal::StreamHeader, main.header);
             add(Signal::StreamEnd, main.end);
         }
-        let closed: Option<Vec<_>> = streams.map(|s| s.info.closed()).collect();
+        let closed: Option<Vec<_>> = memory.iter().map(|i| i.closed()).collect();
         let last = closed.and_then(|c| c.into_iter().max());
         add(Signal::StreamClosed, last.map(Mark::at));
+        let disks = self.disks().filter_map(|(c, _)| c.info.opened).min();
+        add(Signal::StorageOpened, disks.map(Mark::at));
+        if disks.is_some() {
+            // libvirt opens the migration connection when all disks are in step.
+            add(Signal::StorageInStep, opened.map(Mark::at));
+        }
         all
     }
 }
@@ -126,6 +162,11 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
                 .to_owned(),
         );
     }
+    if parts.encrypted() {
+        notes.push(
+            "the migration stream is encrypted: pages, rounds and the stop are not visible".to_owned(),
+        );
+    }
     if phases.iter().any(|p| p.name == PhaseName::Finish) && overlaps_ns.is_some_and(|o| o > 0) {
         notes.push("phases overlap: finish was called while memory still flowed".to_owned());
     }
@@ -142,6 +183,7 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
         migration_time_ns,
         total_time_ns,
         transfer: transfer(parts),
+        storage: storage(parts),
         pause: pause.map(|p| p.report(parts.clock)),
         downtime,
         calls: calls(parts),
@@ -465,18 +507,47 @@ pub(super) fn format_uuid(u: &[u8; 16]) -> String {
 }
 
 fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
-    let main = parts.main()?;
     let mut connections: Vec<Connection> = parts
         .streams
         .iter()
+        .filter(|s| parts.attempt.is_none_or(|a| a.session != s.info.id))
         .map(|s| connection(&s.info, Role::Main))
         .collect();
+    connections.extend(parts.companions.iter().filter_map(|c| {
+        let role = match c.kind {
+            CompanionKind::Multifd(_) => Role::Multifd,
+            CompanionKind::Nbd(_) => Role::Nbd,
+            CompanionKind::Tls(_) => Role::Main,
+            CompanionKind::Ssh => return None,
+        };
+        Some(connection(&c.info, role))
+    }));
     connections.extend(parts.session.map(|s| connection(&s.info, Role::Control)));
+    let Some(main) = parts.main() else {
+        return parts.encrypted().then(|| Transfer {
+            connections,
+            encrypted: true,
+            ..Transfer::default()
+        });
+    };
     let mut counts = main.counts;
-    for s in parts.streams.iter().skip(1) {
-        counts += s.counts;
+    let mut exact = main.exact();
+    let mut transferred = counts.bytes + 8 * main.parts;
+    let mut device_bytes = main.device_bytes;
+    for c in parts.companions {
+        if let CompanionKind::Multifd(m) = &c.kind {
+            counts.normal += m.normal;
+            counts.zero += m.zero;
+            counts.compressed += m.compressed;
+            device_bytes += m.device_bytes;
+            exact &= !m.lost && c.missing_bytes == 0 && m.uuid.is_some();
+            let sent = c.info.halves[Direction::ToServer.index()].payload_bytes;
+            // QEMU counts packets, not the initial one.
+            transferred += sent.saturating_sub(MULTIFD_INITIAL);
+        }
     }
-    let exact = parts.streams.iter().all(Stream::exact);
+    let sent_twice = parts.channels.map_or(0, |c| c.sent_twice);
+    counts.normal = counts.normal.saturating_sub(sent_twice);
     let pages = Pages {
         normal: counts.normal,
         zero: counts.zero,
@@ -487,13 +558,52 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
     Some(Transfer {
         connections,
         pages,
-        transferred_bytes: exact.then(|| counts.bytes + 8 * main.parts),
+        transferred_bytes: exact.then_some(transferred),
         page_bytes: counts.bytes,
         page_size: main.page_size,
-        rounds: rounds(main, parts.clock),
+        rounds: rounds(main, parts.channels, parts.clock),
         rounds_exact: false,
-        device_bytes: main.device_bytes,
+        device_bytes,
         stop_and_copy: stop_and_copy(main, parts.clock),
+        postcopy: postcopy(main, parts.clock),
+        sent_twice,
+        encrypted: false,
+    })
+}
+
+fn storage(parts: &Parts<'_>) -> Option<Storage> {
+    let mut out: Option<Storage> = None;
+    let mut last = None;
+    for (c, n) in parts.disks() {
+        let s = out.get_or_insert(Storage {
+            exact: true,
+            ..Storage::default()
+        });
+        s.disks.extend(n.exports.iter().cloned());
+        s.written_bytes += n.written;
+        s.zeroed_bytes += n.zeroed;
+        s.exact &= !n.lost && !n.tls && c.missing_bytes == 0;
+        last = last.max(n.last_write);
+    }
+    if let Some(s) = &mut out {
+        s.disks.sort_unstable();
+        s.disks.dedup();
+        s.last_write = last.map(|l| parts.clock.moment(l));
+    }
+    out
+}
+
+fn postcopy(main: &Stream, clock: Clock) -> Option<Postcopy> {
+    let switch = main.postcopy_run?;
+    let before = main.pages_before_switch.unwrap_or(0);
+    let r = main.requests.as_ref();
+    Some(Postcopy {
+        switch: clock.moment(switch),
+        pages_before: before,
+        pages_after: main.counts.pages().saturating_sub(before),
+        requests: r.map_or(0, |r| r.requests),
+        answered: r.map_or(0, |r| r.answered),
+        latency_ns: r.and_then(|r| r.latency_ns),
     })
 }
 
@@ -517,9 +627,26 @@ fn connection(info: &FlowInfo, role: Role) -> Connection {
     }
 }
 
-fn rounds(main: &Stream, clock: Clock) -> Vec<Round> {
-    main.rounds
-        .iter()
+/// The rounds of the channels where there are any, else those of the stream. What the main stream
+/// carries beside channels (zero pages) counts to the round in which it was sent.
+fn rounds(main: &Stream, channels: Option<&Channels>, clock: Clock) -> Vec<Round> {
+    let mut all = match channels.filter(|c| !c.rounds.is_empty()) {
+        None => main.rounds.clone(),
+        Some(c) => {
+            let mut all = c.rounds.clone();
+            for r in &main.rounds {
+                let at = all.iter().rposition(|o| o.start <= r.start).unwrap_or(0);
+                if let Some(o) = all.get_mut(at) {
+                    o.counts += r.counts;
+                }
+            }
+            all
+        }
+    };
+    if let (Some((_, stopped)), Some(last)) = (main.stopped, all.last_mut()) {
+        last.stopped |= last.start >= stopped;
+    }
+    all.iter()
         .map(|r| {
             let (start, end) = (clock.moment(r.start), clock.moment(r.end));
             let took = end.offset_ns - start.offset_ns;

@@ -80,6 +80,12 @@ pub enum Signal {
     StreamEnd,
     /// The migration connection is closed: the later FIN, or RST.
     StreamClosed,
+    /// SYN of the first connection that carries disks.
+    StorageOpened,
+    /// All disks are in step: libvirt opens the migration connection.
+    StorageInStep,
+    /// The last data of a tunnelled stream has been acknowledged.
+    TunnelEnd,
     /// CALL of a FINISH that asks for the guest to run.
     FinishCall,
     /// CALL of a FINISH that calls the migration off.
@@ -125,6 +131,7 @@ pub struct Implied {
 }
 
 const PEER: &[Driver] = &[Driver::LibvirtP2p, Driver::LibvirtTunnelled];
+const TUNNELLED: &[Driver] = &[Driver::LibvirtTunnelled];
 const DIRECT: &[Driver] = &[Driver::LibvirtDirect];
 const LIBVIRT: &[Driver] = &[
     Driver::LibvirtP2p,
@@ -170,9 +177,12 @@ pub const MARKERS: &[Marker] = &[
     row(P::Preparation, Start, 2, "migrate-prepare-call", S::PrepareCall, Decoded, DIRECT, "libvirt.procedure in {61,108,214,303} && libvirt.type==0"),
     row(P::Preparation, End, 1, "migrate-prepare-reply", S::PrepareReply, Decoded, LIBVIRT, "libvirt.procedure in {61,108,148,214,215,303,304} && libvirt.type==1"),
     row(P::Preparation, End, 2, "migrate-prepare-error", S::PrepareError, Decoded, LIBVIRT, "the same, libvirt.status==1"),
+    row(P::Storage, Start, 1, "nbd-connection-opened", S::StorageOpened, Transport, LIBVIRT, "tcp.flags.syn==1 && tcp.flags.ack==0, NBD port"),
+    row(P::Storage, End, 1, "migration-connection-opened", S::StorageInStep, Certainty::Inferred, LIBVIRT, "libvirt migrates memory when the disks are in step"),
     row(P::Transfer, Start, 1, "migration-connection-opened", S::StreamOpened, Transport, &[], "tcp.flags.syn==1 && tcp.flags.ack==0, migration port"),
     row(P::Transfer, Start, 2, "migration-stream-header", S::StreamHeader, Decoded, &[], "tcp contains 51:45:56:4d"),
     row(P::Transfer, End, 1, "migration-connection-closed", S::StreamClosed, Transport, &[], "tcp.flags.fin==1 (the later one) or tcp.flags.reset==1"),
+    row(P::Transfer, End, 1, "tunnel-stream-end", S::TunnelEnd, Decoded, TUNNELLED, "libvirt.type==3 && libvirt.status==0"),
     row(P::Transfer, End, 2, "migration-stream-end", S::StreamEnd, Decoded, &[], "the byte 0x00 after the last section"),
     row(P::Finish, Start, 1, "migrate-finish-call", S::FinishCall, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==0"),
     row(P::Finish, Start, 2, "migrate-finish-cancel-call", S::FinishCancelCall, Decoded, LIBVIRT, "the same, with cancelled=1"),

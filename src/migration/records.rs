@@ -8,7 +8,7 @@ use phasescope_parsers::qemu::DEFAULT_PAGE_SIZE;
 use phasescope_parsers::qemu::ram::Counts;
 
 use super::markers::Signal;
-use crate::dissect::event::Round;
+use crate::dissect::event::{Requests, Round};
 use crate::net::{Direction, FlowInfo, Stamp};
 use crate::time::Timestamp;
 
@@ -86,6 +86,7 @@ pub(super) struct Stream {
     pub(super) loaded: Option<(Stamp, bool)>,
     pub(super) postcopy_run: Option<Stamp>,
     pub(super) pages_before_switch: Option<u64>,
+    pub(super) requests: Option<Requests>,
     pub(super) lost: u64,
     pub(super) missing_bytes: u64,
     pub(super) incomplete: bool,
@@ -113,6 +114,7 @@ impl Stream {
             loaded: None,
             postcopy_run: None,
             pages_before_switch: None,
+            requests: None,
             lost: 0,
             missing_bytes: 0,
             incomplete: false,
@@ -123,6 +125,72 @@ impl Stream {
     pub(super) fn exact(&self) -> bool {
         self.header.is_some() && self.end.is_some() && self.lost == 0 && !self.incomplete
     }
+}
+
+/// A connection beside the stream.
+#[derive(Debug, Clone)]
+pub(super) struct Companion {
+    pub(super) info: FlowInfo,
+    pub(super) ended: bool,
+    pub(super) missing_bytes: u64,
+    pub(super) kind: CompanionKind,
+}
+
+/// What it carries.
+#[derive(Debug, Clone)]
+pub(super) enum CompanionKind {
+    Multifd(ChannelRecord),
+    Nbd(NbdRecord),
+    Tls(TlsRecord),
+    Ssh,
+}
+
+/// A multifd channel.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ChannelRecord {
+    pub(super) uuid: Option<[u8; 16]>,
+    pub(super) channel: Option<u8>,
+    pub(super) normal: u64,
+    pub(super) compressed: u64,
+    pub(super) zero: u64,
+    pub(super) device_bytes: u64,
+    pub(super) packets: u64,
+    pub(super) syncs: u64,
+    pub(super) lost: bool,
+}
+
+/// Disks that are named of one connection.
+pub(super) const MAX_DISKS: usize = 64;
+
+/// An NBD connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NbdRecord {
+    pub(super) exports: Vec<String>,
+    pub(super) written: u64,
+    pub(super) zeroed: u64,
+    pub(super) last_write: Option<Stamp>,
+    pub(super) tls: bool,
+    pub(super) lost: bool,
+}
+
+/// Turns of a TLS conversation that are kept: the first ones, and as many of the last.
+pub(super) const MAX_TURNS: usize = 512;
+
+/// What one side said before the other spoke.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    pub(super) direction: Direction,
+    pub(super) first: Stamp,
+    pub(super) last: Stamp,
+    pub(super) bytes: u64,
+}
+
+/// A TLS connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TlsRecord {
+    pub(super) server_name: Option<String>,
+    pub(super) version: Option<u16>,
+    pub(super) turns: Vec<Turn>,
 }
 
 /// One attempt to migrate: from PREPARE on, or from the first message seen of it.
@@ -143,6 +211,11 @@ pub(super) struct Attempt {
     pub(super) source_hostname: Option<String>,
     pub(super) destination_hostname: Option<String>,
     pub(super) uri: Option<MigrationUri>,
+    /// Where the destination's NBD server listens.
+    pub(super) nbd_port: Option<u16>,
+    /// The source's address, where a client drives.
+    pub(super) source_address: Option<std::net::IpAddr>,
+    pub(super) confirm: Option<(u64, u32)>,
     pub(super) error: Option<RpcError>,
     pub(super) finish_ok: Option<bool>,
     pub(super) statistics: Option<Statistics>,
@@ -166,6 +239,9 @@ impl Attempt {
             source_hostname: None,
             destination_hostname: None,
             uri: None,
+            nbd_port: None,
+            source_address: None,
+            confirm: None,
             error: None,
             finish_ok: None,
             statistics: None,

@@ -2,6 +2,7 @@
 //! when all of it has been seen.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use phasescope_parsers::libvirt::cookie::Cookie;
 use phasescope_parsers::libvirt::header::{
@@ -17,10 +18,13 @@ use phasescope_parsers::qemu::return_path::Message;
 use super::assemble;
 use super::guests::GuestLogs;
 use super::markers::Signal;
-use super::records::{Attempt, CallRecord, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream};
+use super::multifd::Channels;
+use super::records::{
+    Attempt, CallRecord, Companion, CompanionKind, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream,
+};
 use super::{Clock, Migration};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
-use crate::net::{Direction, FlowInfo};
+use crate::net::{Direction, Endpoint, FlowInfo};
 use crate::time::Timestamp;
 
 /// A migration is told when so much time has passed since its last message and its connections
@@ -85,6 +89,19 @@ fn step(h: &Header) -> Option<Step> {
         .map(|(s, _)| *s)
 }
 
+/// BEGIN calls that wait for their PREPARE.
+const MAX_BEGINS: usize = 256;
+
+/// A client's BEGIN.
+#[derive(Debug, Clone)]
+struct Begun {
+    uuid: [u8; 16],
+    name: String,
+    mark: Mark,
+    source: IpAddr,
+    flags: u64,
+}
+
 /// Watches events and tells migrations.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker {
@@ -93,6 +110,11 @@ pub struct Tracker {
     sessions: BTreeMap<u64, Session>,
     streams: BTreeMap<u64, Stream>,
     attempts: Vec<Attempt>,
+    pub(super) companions: BTreeMap<u64, Companion>,
+    /// Multifd channels by the guest's UUID and the place where the destination listens.
+    pub(super) channels: BTreeMap<([u8; 16], Endpoint), Channels>,
+    /// BEGIN calls of clients whose PREPARE has not come yet.
+    begins: Vec<Begun>,
     guests: GuestLogs,
     told: u32,
 }
@@ -113,6 +135,9 @@ impl Tracker {
             Kind::Recognised(protocol, info) => self.recognised(*protocol, event, info),
             Kind::Ended(protocol, info) => self.ended(*protocol, info),
             Kind::Closing { .. } => {}
+            Kind::Multifd(what) => self.multifd(event, what),
+            Kind::Nbd(what) => self.nbd(event, what),
+            Kind::Tls(what) => self.tls(event, what),
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
                     if let Some(s) = self.sessions.get_mut(&flow) {
@@ -120,6 +145,9 @@ impl Tracker {
                     }
                     if let Some(s) = self.streams.get_mut(&flow) {
                         s.missing_bytes += length;
+                    }
+                    if let Some(c) = self.companions.get_mut(&flow) {
+                        c.missing_bytes += length;
                     }
                 }
             }
@@ -144,6 +172,10 @@ impl Tracker {
                 self.streams
                     .insert(info.id, Stream::new(info.clone(), source));
             }
+            Protocol::Multifd => self.companion(info, CompanionKind::Multifd(Default::default())),
+            Protocol::Nbd => self.companion(info, CompanionKind::Nbd(Default::default())),
+            Protocol::Tls => self.companion(info, CompanionKind::Tls(Default::default())),
+            Protocol::Ssh => self.companion(info, CompanionKind::Ssh),
         }
     }
 
@@ -159,6 +191,12 @@ impl Tracker {
                 if let Some(s) = self.streams.get_mut(&info.id) {
                     s.info = info.clone();
                     s.ended = true;
+                }
+            }
+            Protocol::Multifd | Protocol::Nbd | Protocol::Tls | Protocol::Ssh => {
+                if let Some(c) = self.companions.get_mut(&info.id) {
+                    c.info = info.clone();
+                    c.ended = true;
                 }
             }
         }
@@ -186,12 +224,93 @@ impl Tracker {
         {
             session.open_reply.get_or_insert(mark);
         }
+        if step(h) == Some(Step::Prepare)
+            && h.kind == MessageType::Stream
+            && h.status != Status::Continue
+        {
+            self.tunnel_ended(flow, h, mark);
+        }
         match (step(h), h.kind) {
             (Some(Step::Prepare), MessageType::Call) => self.prepare(flow, h, mark, &rpc.body),
             (Some(Step::Prepare), MessageType::Reply) => self.prepared(flow, h, mark, &rpc.body),
             (Some(Step::Finish), MessageType::Call) => self.finish_call(flow, h, mark, &rpc.body),
             (Some(Step::Finish), MessageType::Reply) => self.finished(flow, h, mark, &rpc.body),
+            (Some(Step::Begin), MessageType::Call) => self.begin(flow, mark, &rpc.body),
+            (Some(Step::Confirm), MessageType::Call) => self.confirm(flow, h, mark, &rpc.body),
+            (Some(Step::Confirm), MessageType::Reply) => self.confirmed(flow, h, mark),
             _ => {}
+        }
+    }
+
+    /// The stream inside the connection was finished (or aborted), and that was acknowledged.
+    fn tunnel_ended(&mut self, flow: u64, h: &Header, mark: Mark) {
+        let attempt = self
+            .attempts
+            .iter_mut()
+            .find(|a| a.session == flow && a.prepare_serial == Some(h.serial));
+        if let Some(a) = attempt
+            && h.status == Status::Ok
+        {
+            a.signal(Signal::TunnelEnd, mark);
+        }
+    }
+
+    /// A client asks the source: the attempt itself begins with PREPARE at the destination.
+    fn begin(&mut self, flow: u64, mark: Mark, body: &Body) {
+        let Body::Begin(b) = body else { return };
+        let Some(session) = self.sessions.get(&flow) else {
+            return;
+        };
+        if self.begins.len() >= MAX_BEGINS {
+            self.begins.remove(0);
+        }
+        self.begins.push(Begun {
+            uuid: b.domain.uuid,
+            name: b.domain.name.clone(),
+            mark,
+            source: session.info.server.ip,
+            flags: b.flags,
+        });
+    }
+
+    fn confirm(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
+        let Body::Confirm(c) = body else { return };
+        let attempt = self
+            .attempts
+            .iter_mut()
+            .rev()
+            .find(|a| a.uuid == Some(c.domain.uuid) && a.confirm.is_none());
+        if let Some(a) = attempt {
+            a.confirm = Some((flow, h.serial));
+            a.last = a.last.max(mark.stamp.time);
+        }
+    }
+
+    fn confirmed(&mut self, flow: u64, h: &Header, mark: Mark) {
+        let attempt = self
+            .attempts
+            .iter_mut()
+            .find(|a| a.confirm == Some((flow, h.serial)));
+        if let Some(a) = attempt {
+            a.signal(Signal::ConfirmReply, mark);
+        }
+    }
+
+    /// Gives an attempt the BEGIN that a client sent for it.
+    fn begun(&mut self, i: usize) {
+        let Some(attempt) = self.attempts.get_mut(i) else {
+            return;
+        };
+        let fits = |b: &Begun| {
+            attempt.uuid == Some(b.uuid)
+                || (attempt.uuid.is_none() && attempt.name.as_deref() == Some(&b.name))
+        };
+        if let Some(at) = self.begins.iter().rposition(fits) {
+            let b = self.begins.remove(at);
+            attempt.signal(Signal::BeginCall, b.mark);
+            attempt.source_address = Some(b.source);
+            attempt.uuid = attempt.uuid.or(Some(b.uuid));
+            attempt.flags = attempt.flags.or(Some(b.flags));
         }
     }
 
@@ -228,11 +347,13 @@ impl Tracker {
         attempt.name = p.destination_name.clone();
         attempt.domain = p.domain.clone();
         attempt.uri = p.uri_in.as_deref().and_then(MigrationUri::parse);
+        attempt.nbd_port = p.disks_port.and_then(|p| u16::try_from(p).ok());
         attempt.identity_of_source(p.cookie.as_ref());
         if let Some(d) = &p.domain {
             attempt.name = attempt.name.take().or_else(|| d.name.clone());
             attempt.uuid = attempt.uuid.or(d.uuid);
         }
+        self.begun(self.attempts.len() - 1);
     }
 
     fn prepared(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
@@ -249,6 +370,8 @@ impl Tracker {
         attempt.signal(Signal::PrepareReply, mark);
         if let Body::PrepareReply { cookie, uri } = body {
             attempt.identity_of_destination(cookie.as_ref());
+            let nbd = cookie.as_ref().and_then(|c| c.nbd.as_ref());
+            attempt.nbd_port = attempt.nbd_port.or(nbd.and_then(|n| n.port));
             if let Some(uri) = uri.as_deref().and_then(MigrationUri::parse) {
                 attempt.uri = Some(uri);
             }
@@ -365,6 +488,7 @@ impl Tracker {
             Qemu::ReturnPath(Message::Shut(status)) => {
                 stream.loaded = Some((event.stamp, *status == 0));
             }
+            Qemu::Requests(r) => stream.requests = Some(*r),
             Qemu::Lost => stream.lost += 1,
             Qemu::Section { .. }
             | Qemu::PackagedEnd
@@ -396,7 +520,7 @@ impl Tracker {
             .streams
             .iter()
             .filter(|(_, s)| s.ended && old(s.info.last.time))
-            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, s)))
+            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, &s.info)))
             .map(|(id, _)| *id)
             .collect();
         for id in lone {
@@ -404,6 +528,12 @@ impl Tracker {
                 out.push(self.tell_stream(stream));
             }
         }
+        // Companions that no stream came for, and channels of the same.
+        self.companions
+            .retain(|_, c| !c.ended || !old(c.info.last.time));
+        let companions = &self.companions;
+        self.channels
+            .retain(|(_, at), _| companions.values().any(|c| c.info.server == *at));
         let attempts = &self.attempts;
         self.sessions.retain(|id, s| {
             !s.ended || !old(s.info.last.time) || attempts.iter().any(|a| a.session == *id)
@@ -427,28 +557,43 @@ impl Tracker {
     fn streams_ended(&self, a: &Attempt) -> bool {
         self.streams
             .values()
-            .filter(|s| self.claims(a, s))
+            .filter(|s| self.claims(a, &s.info))
             .all(|s| s.ended)
     }
 
-    /// Does this stream belong to this attempt? By time, port and the hosts' addresses.
-    fn claims(&self, a: &Attempt, s: &Stream) -> bool {
+    /// Does this connection carry the memory of this attempt? By time, port and the hosts'
+    /// addresses.
+    fn claims(&self, a: &Attempt, info: &FlowInfo) -> bool {
+        // The destination's daemon names the place where its hypervisor listens.
+        let port = a.uri.as_ref().and_then(|u| u.port);
+        let host = a.uri.as_ref().and_then(|u| u.host.as_deref());
+        self.belongs(a, info, port, host.and_then(|h| h.parse().ok()))
+    }
+
+    /// Does this connection carry its disks?
+    fn claims_disk(&self, a: &Attempt, info: &FlowInfo) -> bool {
+        self.belongs(a, info, a.nbd_port, None)
+    }
+
+    fn belongs(
+        &self,
+        a: &Attempt,
+        info: &FlowInfo,
+        port: Option<u16>,
+        host: Option<IpAddr>,
+    ) -> bool {
         let Some(session) = self.sessions.get(&a.session) else {
             return false;
         };
-        let begins = s.info.first.time;
+        if info.id == a.session {
+            return false;
+        }
+        let begins = info.first.time;
         let after = a.time(Signal::PrepareCall).is_none_or(|t| begins >= t);
-        let before =
-            a.finish_call().is_none_or(|m| begins <= m.stamp.time) && !a.has(Signal::PrepareError);
-        // The destination's daemon names the place where its hypervisor listens.
-        let port = a.uri.as_ref().and_then(|u| u.port);
-        let place = port.is_none_or(|p| p == s.info.server.port);
-        let host = a
-            .uri
-            .as_ref()
-            .and_then(|u| u.host.as_deref())
-            .and_then(|h| h.parse().ok());
-        let address = s.info.server.ip;
+        let before = a.finish_call().is_none_or(|m| begins <= m.stamp.time)
+            && !a.has(Signal::PrepareError);
+        let place = port.is_none_or(|p| p == info.server.port);
+        let address = info.server.ip;
         let hosts = host == Some(address)
             || address == session.info.server.ip
             // A name, or another network: then the port must say it.
@@ -456,33 +601,75 @@ impl Tracker {
         after && before && place && hosts
     }
 
-    /// Makes the migration of an attempt, and forgets the attempt and its streams.
+    /// Makes the migration of an attempt, and forgets the attempt and its connections.
     fn tell(&mut self, i: usize) -> Migration {
         let attempt = self.attempts.remove(i);
         let claimed: Vec<u64> = self
             .streams
             .iter()
-            .filter(|(_, s)| self.claims(&attempt, s))
+            // A tunnelled stream goes through the daemons' own connection.
+            .filter(|(id, s)| **id == attempt.session || self.claims(&attempt, &s.info))
             .map(|(id, _)| *id)
             .collect();
         let streams: Vec<Stream> = claimed
             .iter()
             .filter_map(|id| self.streams.remove(id))
             .collect();
-        self.assemble(Some(&attempt), &streams)
+        let companions = self.take_companions(|tracker, c| match c.kind {
+            CompanionKind::Multifd(_) => tracker.claims(&attempt, &c.info),
+            CompanionKind::Nbd(_) => tracker.claims_disk(&attempt, &c.info),
+            // TLS where the stream was expected: the stream itself.
+            CompanionKind::Tls(_) => {
+                streams.is_empty() && attempt.uri.is_some() && tracker.claims(&attempt, &c.info)
+            }
+            CompanionKind::Ssh => false,
+        });
+        self.assemble(Some(&attempt), &streams, &companions)
     }
 
     fn tell_stream(&mut self, stream: Stream) -> Migration {
-        self.assemble(None, &[stream])
+        let info = stream.info.clone();
+        let companions = self.take_companions(|_, c| {
+            let same = c.info.server == info.server && c.info.client.ip == info.client.ip;
+            matches!(c.kind, CompanionKind::Multifd(_)) && same
+        });
+        self.assemble(None, &[stream], &companions)
     }
 
-    fn assemble(&mut self, attempt: Option<&Attempt>, streams: &[Stream]) -> Migration {
+    fn take_companions(&mut self, which: impl Fn(&Self, &Companion) -> bool) -> Vec<Companion> {
+        let ids: Vec<u64> = self
+            .companions
+            .iter()
+            .filter(|(_, c)| which(self, c))
+            .map(|(id, _)| *id)
+            .collect();
+        ids.iter()
+            .filter_map(|id| self.companions.remove(id))
+            .collect()
+    }
+
+    fn assemble(
+        &mut self,
+        attempt: Option<&Attempt>,
+        streams: &[Stream],
+        companions: &[Companion],
+    ) -> Migration {
         self.told += 1;
         self.guests.settle(self.now);
+        let group = companions.iter().find_map(|c| match &c.kind {
+            CompanionKind::Multifd(m) => Some((m.uuid?, c.info.server)),
+            _ => None,
+        });
+        let mut channels = group.and_then(|key| self.channels.remove(&key));
+        if let Some(c) = &mut channels {
+            c.finish();
+        }
         let parts = assemble::Parts {
             attempt,
             session: attempt.and_then(|a| self.sessions.get(&a.session)),
             streams,
+            companions,
+            channels: channels.as_ref(),
             guests: &self.guests,
             clock: Clock {
                 first: self.first.unwrap_or_default(),

@@ -6,7 +6,7 @@ use phasescope_parsers::libvirt::header::{MessageType, Status, program_name};
 use phasescope_parsers::libvirt::message::Body;
 use phasescope_parsers::qemu::return_path::Message;
 
-use crate::dissect::event::{Event, Guest, Kind, Qemu, Rpc};
+use crate::dissect::event::{Event, Guest, Kind, Multifd, Nbd, Qemu, Rpc, Tls};
 use crate::net::tcp::Missing;
 use crate::net::{Direction, Endpoint};
 use crate::time::Timestamp;
@@ -53,6 +53,9 @@ fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
         }
         Kind::Rpc(rpc) => named("libvirt-rpc", rpc_fields(rpc)),
         Kind::Qemu(q) => qemu_fields(q),
+        Kind::Multifd(m) => multifd_fields(m),
+        Kind::Nbd(n) => nbd_fields(n),
+        Kind::Tls(t) => tls_fields(t),
         Kind::Guest(g) => guest_fields(g),
     }
 }
@@ -204,6 +207,10 @@ fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
             "guest-stopped",
             vec![("since_frame", json!(since.map(|s| s.frame)))],
         ),
+        Qemu::Requests(r) => (
+            "page-requests",
+            vec![("pages", json!(r.requests)), ("answered", json!(r.answered))],
+        ),
         Qemu::Lost => ("out-of-step", vec![]),
         Qemu::Found => ("in-step", vec![]),
         Qemu::ReturnPath(m) => match m {
@@ -225,6 +232,78 @@ fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
             Message::ResumeAck(value) => ("return-path-resume-ack", vec![("value", json!(value))]),
             Message::SwitchoverAck => ("return-path-switchover-ack", vec![]),
         },
+    };
+    Some((name.to_owned(), fields))
+}
+
+fn multifd_fields(m: &Multifd) -> Option<(String, Vec<(&'static str, Value)>)> {
+    let (name, fields) = match m {
+        Multifd::Initial { channel, .. } => ("multifd-initial", vec![("channel", json!(channel))]),
+        Multifd::Packet(p) => (
+            "multifd-packet",
+            vec![
+                ("number", json!(p.packet_num)),
+                ("normal", json!(p.normal)),
+                ("zero", json!(p.zero)),
+                ("compressed", json!(p.compressed)),
+                ("data", json!(p.data)),
+            ],
+        ),
+        Multifd::DeviceState { device, bytes } => (
+            "multifd-device-state",
+            vec![("device", json!(device)), ("length", json!(bytes))],
+        ),
+        Multifd::Sync { packet_num } => ("multifd-sync", vec![("number", json!(packet_num))]),
+        Multifd::Lost => ("out-of-step", vec![]),
+        Multifd::Found => ("in-step", vec![]),
+    };
+    Some((name.to_owned(), fields))
+}
+
+fn nbd_fields(n: &Nbd) -> Option<(String, Vec<(&'static str, Value)>)> {
+    let (name, fields) = match n {
+        Nbd::Option { name, export } => (
+            "nbd-option",
+            vec![("option", json!(name)), ("export", json!(export))],
+        ),
+        Nbd::Ready => ("nbd-ready", vec![]),
+        Nbd::Requests {
+            requests,
+            written,
+            zeroed,
+        } => (
+            "nbd-requests",
+            vec![
+                ("requests", json!(requests)),
+                ("written", json!(written)),
+                ("zeroed", json!(zeroed)),
+            ],
+        ),
+        Nbd::Disconnect => ("nbd-disconnect", vec![]),
+        Nbd::Tls => ("nbd-starttls", vec![]),
+        Nbd::Lost => ("out-of-step", vec![]),
+    };
+    Some((name.to_owned(), fields))
+}
+
+fn tls_fields(t: &Tls) -> Option<(String, Vec<(&'static str, Value)>)> {
+    let (name, fields) = match t {
+        Tls::ClientHello {
+            server_name,
+            offered,
+        } => (
+            "tls-client-hello",
+            vec![
+                ("server_name", json!(server_name)),
+                ("version", json!(offered.map(|v| format!("{v:#06x}")))),
+            ],
+        ),
+        Tls::ServerHello { version } => (
+            "tls-server-hello",
+            vec![("version", json!(format!("{version:#06x}")))],
+        ),
+        Tls::Data { bytes } => ("tls-data", vec![("bytes", json!(bytes))]),
+        Tls::Lost => ("out-of-step", vec![]),
     };
     Some((name.to_owned(), fields))
 }

@@ -22,7 +22,7 @@ enum State {
     Lost,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     state: State,
     pub(super) whole: bool,

@@ -37,7 +37,7 @@ enum State {
     Lost,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Server {
     state: State,
     pub(super) whole: bool,

@@ -181,13 +181,13 @@ impl Name {
 }
 
 /// The decoder of one channel. See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Channel<M> {
     intake: Intake<M>,
     core: Core,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Core {
     state: State,
     /// N: pages that a header has room for.

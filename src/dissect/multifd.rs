@@ -1,0 +1,164 @@
+//! A multifd channel: packets of pages beside the main stream.
+
+use phasescope_parsers::qemu::multifd::{Channel, Compression, Item, Sink as Listen};
+
+use super::Sink;
+use super::event::{Event, Kind, Multifd, MultifdPacket};
+use crate::net::{Direction, Stamp};
+
+/// State of one channel. Only one side ever sends.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    source: Direction,
+    channel: Channel<Stamp>,
+    /// The packet whose pages are being named.
+    open: Option<(Stamp, MultifdPacket)>,
+}
+
+struct Adapter<'a, S> {
+    sink: &'a mut S,
+    open: &'a mut Option<(Stamp, MultifdPacket)>,
+    flow: u64,
+    direction: Direction,
+    stamp: Stamp,
+}
+
+impl<S: Sink> Adapter<'_, S> {
+    fn event(&mut self, begin: Stamp, what: Multifd) {
+        self.sink.event(Event {
+            stamp: self.stamp,
+            begin,
+            flow: Some((self.flow, self.direction)),
+            kind: Kind::Multifd(what),
+        });
+    }
+
+    fn close(&mut self) {
+        if let Some((begin, packet)) = self.open.take() {
+            self.event(begin, Multifd::Packet(Box::new(packet)));
+        }
+    }
+}
+
+impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
+    fn item(&mut self, item: Item<'_>, begin: Stamp, _offset: u64) {
+        self.close();
+        match item {
+            Item::Initial { uuid, channel } => self.event(begin, Multifd::Initial { uuid, channel }),
+            Item::Packet {
+                compression,
+                packet_num,
+                normal,
+                zero,
+                block,
+                data,
+                ..
+            } => {
+                let compressed = compression != Compression::None;
+                *self.open = Some((
+                    begin,
+                    MultifdPacket {
+                        packet_num,
+                        normal,
+                        zero,
+                        compressed,
+                        block: block.to_owned(),
+                        data,
+                        pages: Vec::new(),
+                        // Pages in full tell their size.
+                        page_size: match data.checked_div(normal) {
+                            Some(size) if !compressed => size,
+                            _ => 0,
+                        },
+                    },
+                ));
+            }
+            Item::DeviceState { device, data, .. } => self.event(
+                begin,
+                Multifd::DeviceState {
+                    device: device.to_owned(),
+                    bytes: data,
+                },
+            ),
+            Item::Sync { packet_num } => self.event(begin, Multifd::Sync { packet_num }),
+            Item::Lost => self.event(begin, Multifd::Lost),
+            Item::Found => self.event(begin, Multifd::Found),
+        }
+    }
+
+    fn page(&mut self, _block: &[u8], offset: u64, zero: bool) {
+        // The decoder bounds the pages of a packet.
+        if let Some((_, packet)) = self.open {
+            packet.pages.push((offset, zero));
+            if packet.pages.len() as u64 >= u64::from(packet.normal) + u64::from(packet.zero) {
+                self.close();
+            }
+        }
+    }
+
+    fn reveal(&mut self, offset: u64, bytes: &[u8]) {
+        self.sink.reveal(self.flow, self.direction, offset, bytes);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(source: Direction) -> Self {
+        Self {
+            source,
+            channel: Channel::new(),
+            open: None,
+        }
+    }
+
+    fn with<S: Sink>(
+        &mut self,
+        flow: u64,
+        direction: Direction,
+        stamp: Stamp,
+        sink: &mut S,
+        f: impl FnOnce(&mut Channel<Stamp>, &mut Adapter<'_, S>),
+    ) {
+        if direction != self.source {
+            return;
+        }
+        let mut adapter = Adapter {
+            sink,
+            open: &mut self.open,
+            flow,
+            direction,
+            stamp,
+        };
+        f(&mut self.channel, &mut adapter);
+        sink.resolved(flow, direction, self.channel.resolved());
+    }
+
+    pub(super) fn data(
+        &mut self,
+        flow: u64,
+        direction: Direction,
+        stamp: Stamp,
+        bytes: &[u8],
+        sink: &mut impl Sink,
+    ) {
+        self.with(flow, direction, stamp, sink, |c, out| c.push(stamp, bytes, out));
+    }
+
+    pub(super) fn gap(
+        &mut self,
+        flow: u64,
+        direction: Direction,
+        stamp: Stamp,
+        length: u64,
+        sink: &mut impl Sink,
+    ) {
+        self.with(flow, direction, stamp, sink, |c, out| c.gap(length, stamp, out));
+    }
+
+    pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {
+        let source = self.source;
+        self.with(flow, source, stamp, sink, |c, out| {
+            c.finish(stamp, out);
+            out.close();
+        });
+    }
+}

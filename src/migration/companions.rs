@@ -1,0 +1,110 @@
+//! Connections beside the stream: multifd channels, disks, and what is encrypted.
+
+use super::Tracker;
+use super::records::{Companion, CompanionKind, MAX_DISKS, MAX_TURNS, Turn};
+use crate::dissect::event::{Event, Multifd, Nbd, Tls};
+use crate::net::FlowInfo;
+
+impl Tracker {
+    pub(super) fn companion(&mut self, info: &FlowInfo, kind: CompanionKind) {
+        let new = Companion {
+            info: info.clone(),
+            ended: false,
+            missing_bytes: 0,
+            kind,
+        };
+        self.companions.insert(info.id, new);
+    }
+
+    pub(super) fn multifd(&mut self, event: &Event, what: &Multifd) {
+        let Some((flow, _)) = event.flow else { return };
+        let Some(companion) = self.companions.get_mut(&flow) else {
+            return;
+        };
+        let server = companion.info.server;
+        let CompanionKind::Multifd(record) = &mut companion.kind else {
+            return;
+        };
+        if let Multifd::Initial { uuid, channel } = what {
+            record.uuid = Some(*uuid);
+            record.channel = Some(*channel);
+        }
+        let Some(uuid) = record.uuid else { return };
+        let group = self.channels.entry((uuid, server)).or_default();
+        match what {
+            Multifd::Initial { .. } => group.opened(flow),
+            Multifd::Packet(p) => {
+                record.packets += 1;
+                if p.compressed {
+                    record.compressed += u64::from(p.normal);
+                } else {
+                    record.normal += u64::from(p.normal);
+                }
+                record.zero += u64::from(p.zero);
+                group.packet(flow, event.stamp, p);
+            }
+            Multifd::DeviceState { bytes, .. } => record.device_bytes += u64::from(*bytes),
+            Multifd::Sync { .. } => {
+                record.syncs += 1;
+                group.sync(flow);
+            }
+            Multifd::Lost => record.lost = true,
+            Multifd::Found => {}
+        }
+    }
+
+    pub(super) fn nbd(&mut self, event: &Event, what: &Nbd) {
+        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        let Some(CompanionKind::Nbd(record)) = companion.map(|c| &mut c.kind) else {
+            return;
+        };
+        match what {
+            Nbd::Option { export, .. } => {
+                if let Some(name) = export
+                    && record.exports.len() < MAX_DISKS
+                    && !record.exports.contains(name)
+                {
+                    record.exports.push(name.clone());
+                }
+            }
+            Nbd::Requests {
+                written, zeroed, ..
+            } => {
+                record.written += written;
+                record.zeroed += zeroed;
+                if written + zeroed > 0 {
+                    record.last_write = Some(event.stamp);
+                }
+            }
+            Nbd::Tls => record.tls = true,
+            Nbd::Lost => record.lost = true,
+            Nbd::Ready | Nbd::Disconnect => {}
+        }
+    }
+
+    pub(super) fn tls(&mut self, event: &Event, what: &Tls) {
+        let Some((flow, direction)) = event.flow else {
+            return;
+        };
+        let companion = self.companions.get_mut(&flow);
+        let Some(CompanionKind::Tls(record)) = companion.map(|c| &mut c.kind) else {
+            return;
+        };
+        match what {
+            Tls::ClientHello { server_name, .. } => record.server_name = server_name.clone(),
+            Tls::ServerHello { version } => record.version = Some(*version),
+            Tls::Data { bytes } => {
+                if record.turns.len() >= 2 * MAX_TURNS {
+                    record.turns.remove(MAX_TURNS);
+                }
+                record.turns.push(Turn {
+                    direction,
+                    first: event.begin,
+                    last: event.stamp,
+                    bytes: *bytes,
+                });
+            }
+            Tls::Lost => {}
+        }
+    }
+}
