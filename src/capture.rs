@@ -356,7 +356,8 @@ impl Capture {
             // The peeks above do not count.
             read.store(0, Ordering::Relaxed);
         }
-        capture.waiting.sort_by_key(|w| std::cmp::Reverse(w.first));
+        let in_time = |w: &Waiting| std::cmp::Reverse((w.first, w.summary));
+        capture.waiting.sort_by_key(in_time);
         Ok(capture)
     }
 

@@ -10,8 +10,8 @@ mod nbd;
 mod qemu;
 mod requests;
 pub(crate) mod rounds;
-mod tunnel;
 mod tls;
+mod tunnel;
 
 use phasescope_parsers::libvirt::header as rpc;
 use phasescope_parsers::qemu::{self as migration, Probe, resync};
@@ -438,7 +438,10 @@ impl Conversation {
     fn is_decoded(&self) -> bool {
         !matches!(
             self,
-            Conversation::New | Conversation::Undecided(_) | Conversation::Unknown | Conversation::Ssh
+            Conversation::New
+                | Conversation::Undecided(_)
+                | Conversation::Unknown
+                | Conversation::Ssh
         )
     }
 }

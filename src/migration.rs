@@ -6,6 +6,7 @@
 mod assemble;
 mod companions;
 mod downtime;
+mod encrypted;
 mod guests;
 pub mod markers;
 mod multifd;

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::{CaptureError, LinkType};
 
+/// `DLT_RAW` (pcap/dlt.h); OpenBSD's is another.
+const DLT_RAW: i32 = if cfg!(target_os = "openbsd") { 14 } else { 12 };
+
 /// A filter, compiled once for each link type that it meets.
 pub(super) struct Filter {
     expression: String,
@@ -42,7 +45,12 @@ impl Filter {
             expression: self.expression.clone(),
             reason: e.to_string(),
         };
-        let program = pcap::Capture::dead(pcap::Linktype(i32::from(link.number())))
+        // libpcap's own number here is not that of files.
+        let number = match link {
+            LinkType::Raw => DLT_RAW,
+            link => i32::from(link.number()),
+        };
+        let program = pcap::Capture::dead(pcap::Linktype(number))
             .map_err(fail)?
             .compile(&self.expression, true)
             .map_err(fail)?;

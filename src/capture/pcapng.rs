@@ -273,7 +273,12 @@ impl Pcapng {
                 Some(Ok(r)) => r,
                 _ => DEFAULT_RESOLUTION,
             },
-            offset_s: idb.if_tsoffset,
+            // pcap-parser reads it as little-endian in any section.
+            offset_s: if self.big_endian {
+                idb.if_tsoffset.swap_bytes()
+            } else {
+                idb.if_tsoffset
+            },
         });
     }
 }

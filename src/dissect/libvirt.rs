@@ -94,7 +94,8 @@ impl<S: Sink> Context<'_, S> {
         self.clear.extend_from_slice(payload);
         redact::redact(header, self.clear);
         let (flow, direction) = (self.flow.id, self.direction);
-        self.sink.reveal(flow, direction, offset, &header.to_bytes());
+        self.sink
+            .reveal(flow, direction, offset, &header.to_bytes());
         self.sink
             .reveal(flow, direction, offset + HEADER_LEN as u64, self.clear);
     }
@@ -114,7 +115,10 @@ impl<S: Sink> Context<'_, S> {
         }
         let opens = header.program == PROGRAM_REMOTE
             && TUNNELS.contains(&header.procedure)
-            && self.tunnel.as_ref().is_none_or(|t| t.serial != header.serial);
+            && self
+                .tunnel
+                .as_ref()
+                .is_none_or(|t| t.serial != header.serial);
         if opens && qemu::probe(data) == qemu::Probe::Yes {
             *self.tunnel = Some(Tunnel::new(header.serial, self.direction));
             self.sink.event(Event {
@@ -163,9 +167,16 @@ impl Connection {
         (offset, bytes): (u64, &[u8]),
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, (offset, bytes), sink, |framer, mut out| {
-            framer.push(stamp, bytes, &mut out);
-        });
+        self.with(
+            flow,
+            direction,
+            stamp,
+            (offset, bytes),
+            sink,
+            |framer, mut out| {
+                framer.push(stamp, bytes, &mut out);
+            },
+        );
     }
 
     /// Missing bytes.

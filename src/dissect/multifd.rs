@@ -12,12 +12,20 @@ pub(super) struct Connection {
     source: Direction,
     channel: Channel<Stamp>,
     /// The packet whose pages are being named.
-    open: Option<(Stamp, MultifdPacket)>,
+    open: Option<Open>,
+}
+
+#[derive(Debug, Clone)]
+struct Open {
+    begin: Stamp,
+    packet: MultifdPacket,
+    /// The channel synchronises after it.
+    sync: bool,
 }
 
 struct Adapter<'a, S> {
     sink: &'a mut S,
-    open: &'a mut Option<(Stamp, MultifdPacket)>,
+    open: &'a mut Option<Open>,
     flow: u64,
     direction: Direction,
     stamp: Stamp,
@@ -34,17 +42,33 @@ impl<S: Sink> Adapter<'_, S> {
     }
 
     fn close(&mut self) {
-        if let Some((begin, packet)) = self.open.take() {
+        if let Some(Open {
+            begin,
+            packet,
+            sync,
+        }) = self.open.take()
+        {
+            let packet_num = packet.packet_num;
             self.event(begin, Multifd::Packet(Box::new(packet)));
+            if sync {
+                self.event(begin, Multifd::Sync { packet_num });
+            }
         }
     }
 }
 
 impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
     fn item(&mut self, item: Item<'_>, begin: Stamp, _offset: u64) {
+        // Told before the pages of its packet, and meant for after them.
+        if let (Item::Sync { .. }, Some(open)) = (&item, self.open.as_mut()) {
+            open.sync = true;
+            return;
+        }
         self.close();
         match item {
-            Item::Initial { uuid, channel } => self.event(begin, Multifd::Initial { uuid, channel }),
+            Item::Initial { uuid, channel } => {
+                self.event(begin, Multifd::Initial { uuid, channel })
+            }
             Item::Packet {
                 compression,
                 packet_num,
@@ -55,9 +79,10 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                 ..
             } => {
                 let compressed = compression != Compression::None;
-                *self.open = Some((
+                *self.open = Some(Open {
                     begin,
-                    MultifdPacket {
+                    sync: false,
+                    packet: MultifdPacket {
                         packet_num,
                         normal,
                         zero,
@@ -71,7 +96,10 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                             _ => 0,
                         },
                     },
-                ));
+                });
+                if normal == 0 && zero == 0 {
+                    self.close();
+                }
             }
             Item::DeviceState { device, data, .. } => self.event(
                 begin,
@@ -88,7 +116,7 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
 
     fn page(&mut self, _block: &[u8], offset: u64, zero: bool) {
         // The decoder bounds the pages of a packet.
-        if let Some((_, packet)) = self.open {
+        if let Some(Open { packet, .. }) = self.open {
             packet.pages.push((offset, zero));
             if packet.pages.len() as u64 >= u64::from(packet.normal) + u64::from(packet.zero) {
                 self.close();
@@ -140,7 +168,9 @@ impl Connection {
         bytes: &[u8],
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |c, out| c.push(stamp, bytes, out));
+        self.with(flow, direction, stamp, sink, |c, out| {
+            c.push(stamp, bytes, out)
+        });
     }
 
     pub(super) fn gap(
@@ -151,7 +181,9 @@ impl Connection {
         length: u64,
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |c, out| c.gap(length, stamp, out));
+        self.with(flow, direction, stamp, sink, |c, out| {
+            c.gap(length, stamp, out)
+        });
     }
 
     pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {

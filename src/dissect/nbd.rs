@@ -143,7 +143,9 @@ impl Connection {
         bytes: &[u8],
         sink: &mut impl Sink,
     ) {
-        self.with(flow, stamp, sink, |c, out| c.push(side(direction), stamp, bytes, out));
+        self.with(flow, stamp, sink, |c, out| {
+            c.push(side(direction), stamp, bytes, out)
+        });
     }
 
     pub(super) fn gap(
@@ -154,7 +156,9 @@ impl Connection {
         length: u64,
         sink: &mut impl Sink,
     ) {
-        self.with(flow, stamp, sink, |c, out| c.gap(side(direction), length, stamp, out));
+        self.with(flow, stamp, sink, |c, out| {
+            c.gap(side(direction), length, stamp, out)
+        });
     }
 
     pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {

@@ -174,7 +174,9 @@ impl Connection {
                 {
                     let span = (*start, u64::from(*length));
                     let block = block.as_deref();
-                    watch.requests.asked(blocks, block, span, watch.page_shift, stamp);
+                    watch
+                        .requests
+                        .asked(blocks, block, span, watch.page_shift, stamp);
                 }
                 out.event(begin, Qemu::ReturnPath(m));
                 out.sink.reveal(flow, direction, at, raw);

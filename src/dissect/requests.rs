@@ -76,9 +76,7 @@ impl Watch {
         }
         self.latencies.sort_unstable();
         let last = self.latencies.len().checked_sub(1);
-        let at = |part: usize| {
-            last.and_then(|l| self.latencies.get(l * part / 100).copied())
-        };
+        let at = |part: usize| last.and_then(|l| self.latencies.get(l * part / 100).copied());
         let latency_ns = at(0)
             .zip(at(50))
             .zip(at(95).zip(at(100)))

@@ -155,7 +155,9 @@ impl Connection {
         length: u64,
         sink: &mut impl Sink,
     ) {
-        self.with(flow, direction, stamp, sink, |d, out| d.gap(length, stamp, out));
+        self.with(flow, direction, stamp, sink, |d, out| {
+            d.gap(length, stamp, out)
+        });
     }
 
     pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {

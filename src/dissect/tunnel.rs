@@ -112,7 +112,13 @@ impl Tunnel {
     }
 
     /// A message of the tunnel has ended, with so many of its bytes missing.
-    pub(super) fn message_end(&mut self, flow: u64, stamp: Stamp, missing: u32, sink: &mut impl Sink) {
+    pub(super) fn message_end(
+        &mut self,
+        flow: u64,
+        stamp: Stamp,
+        missing: u32,
+        sink: &mut impl Sink,
+    ) {
         let hole = missing.saturating_sub(self.told_missing);
         (self.expected, self.told_missing) = (0, 0);
         if hole > 0 {

@@ -6,10 +6,13 @@ use super::downtime::{self, Subject};
 use super::guests::GuestLogs;
 use super::markers::{Edge, IMPLIED, MARKERS, Marker, PhaseName, Signal};
 use super::multifd::Channels;
-use super::records::{Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Stream};
+use super::records::{
+    Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Stream,
+};
 use super::{
-    Boundary, Call, Clock, Connection, Driver, Guest, Hole, Host, Migration, Outcome, OutcomeKind,
-    Pages, Phase, Postcopy, Reported, Role, Round, StopAndCopy, Storage, Technique, Transfer,
+    Boundary, Call, Certainty, Clock, Connection, Driver, Guest, Hole, Host, Migration, Outcome,
+    OutcomeKind, Pages, Phase, Postcopy, Reported, Role, Round, StopAndCopy, Storage, Technique,
+    Transfer,
 };
 use crate::net::{Direction, FlowInfo, Mac};
 use phasescope_parsers::libvirt::header::program_name;
@@ -162,9 +165,16 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
                 .to_owned(),
         );
     }
+    if parts.attempt.is_some_and(|a| a.inferred) {
+        notes.push(
+            "libvirt's messages are encrypted: boundaries are inferred from the sizes of TLS records"
+                .to_owned(),
+        );
+    }
     if parts.encrypted() {
         notes.push(
-            "the migration stream is encrypted: pages, rounds and the stop are not visible".to_owned(),
+            "the migration stream is encrypted: pages, rounds and the stop are not visible"
+                .to_owned(),
         );
     }
     if phases.iter().any(|p| p.name == PhaseName::Finish) && overlaps_ns.is_some_and(|o| o > 0) {
@@ -232,7 +242,10 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
         if !there {
             continue;
         }
-        let bound = |e: Option<(&Marker, Mark)>| e.map(|(m, mark)| boundary(m, mark, parts.clock));
+        let inferred = parts.attempt.is_some_and(|a| a.inferred);
+        let bound = |e: Option<(&Marker, Mark)>| {
+            e.map(|(m, mark)| boundary(m, mark, inferred, parts.clock))
+        };
         let reason = match (start.is_some(), end.is_some()) {
             (true, true) => None,
             (has_start, _) => Some(why_unknown(parts, name, !has_start)),
@@ -264,16 +277,21 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
     keyed.into_iter().map(|(_, p)| p).collect()
 }
 
-fn boundary(marker: &Marker, mark: Mark, clock: Clock) -> Boundary {
+/// `inferred`: libvirt's messages were not read, only the sizes of what encrypted them.
+fn boundary(marker: &Marker, mark: Mark, inferred: bool, clock: Clock) -> Boundary {
     let m = clock.moment(mark.stamp);
+    let certainty = match marker.certainty {
+        Certainty::Decoded if inferred => Certainty::Inferred,
+        known => known,
+    };
     Boundary {
         time: m.time,
         offset_ns: m.offset_ns,
         frame: m.frame,
         first_frame: (mark.begin.frame != mark.stamp.frame).then_some(mark.begin.frame),
         marker: marker.name.to_owned(),
-        certainty: marker.certainty,
-        uncertainty_ns: 0,
+        certainty,
+        uncertainty_ns: mark.uncertainty_ns,
     }
 }
 
@@ -358,6 +376,14 @@ fn outcome(parts: &Parts<'_>) -> Outcome {
             true => is(OutcomeKind::Refused, text("PREPARE was refused")),
             false => is(OutcomeKind::Failed, text("PREPARE failed")),
         };
+    }
+    if attempt.inferred {
+        return is(
+            OutcomeKind::Unknown,
+            Some(
+                "libvirt's messages are encrypted: whether it succeeded is not visible".to_owned(),
+            ),
+        );
     }
     let stream_whole = parts.streams.iter().all(|s| s.end.is_some());
     match (attempt.finish_ok, attempt.has(Signal::FinishCancelCall)) {

@@ -25,6 +25,8 @@ pub(super) struct Mark {
     pub(super) stamp: Stamp,
     /// The frame of its first byte.
     pub(super) begin: Stamp,
+    /// How far from `stamp` it may lie.
+    pub(super) uncertainty_ns: i64,
 }
 
 impl Mark {
@@ -32,6 +34,7 @@ impl Mark {
         Self {
             stamp,
             begin: stamp,
+            uncertainty_ns: 0,
         }
     }
 }
@@ -215,7 +218,10 @@ pub(super) struct Attempt {
     pub(super) nbd_port: Option<u16>,
     /// The source's address, where a client drives.
     pub(super) source_address: Option<std::net::IpAddr>,
+    /// The confirming call: its connection and serial.
     pub(super) confirm: Option<(u64, u32)>,
+    /// Known from the shape of encrypted traffic alone.
+    pub(super) inferred: bool,
     pub(super) error: Option<RpcError>,
     pub(super) finish_ok: Option<bool>,
     pub(super) statistics: Option<Statistics>,
@@ -242,6 +248,7 @@ impl Attempt {
             nbd_port: None,
             source_address: None,
             confirm: None,
+            inferred: false,
             error: None,
             finish_ok: None,
             statistics: None,

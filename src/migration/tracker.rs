@@ -15,7 +15,6 @@ use phasescope_parsers::qemu::command;
 use phasescope_parsers::qemu::element::ElementType;
 use phasescope_parsers::qemu::return_path::Message;
 
-use super::assemble;
 use super::guests::GuestLogs;
 use super::markers::Signal;
 use super::multifd::Channels;
@@ -23,6 +22,7 @@ use super::records::{
     Attempt, CallRecord, Companion, CompanionKind, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream,
 };
 use super::{Clock, Migration};
+use super::{assemble, encrypted};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
 use crate::net::{Direction, Endpoint, FlowInfo};
 use crate::time::Timestamp;
@@ -88,6 +88,9 @@ fn step(h: &Header) -> Option<Step> {
         .flatten()
         .map(|(s, _)| *s)
 }
+
+/// A TLS connection that nothing announced must be this large to be taken for a stream. Bytes.
+const MIN_ENCRYPTED_STREAM: u64 = 1 << 20;
 
 /// BEGIN calls that wait for their PREPARE.
 const MAX_BEGINS: usize = 256;
@@ -215,6 +218,7 @@ impl Tracker {
         let mark = Mark {
             stamp: event.stamp,
             begin: event.begin,
+            uncertainty_ns: 0,
         };
         let reply = h.kind == MessageType::Reply;
         if reply
@@ -438,6 +442,7 @@ impl Tracker {
         let mark = Mark {
             stamp: event.stamp,
             begin: event.begin,
+            uncertainty_ns: 0,
         };
         match what {
             Qemu::Header => stream.header = Some(mark),
@@ -499,11 +504,27 @@ impl Tracker {
         }
     }
 
+    /// Takes encrypted connections that look like a migration for one, when they are over.
+    fn look_into_encrypted(&mut self, over: impl Fn(&Companion) -> bool) {
+        let found: Vec<(u64, (Session, Attempt))> = self
+            .companions
+            .iter()
+            .filter(|(_, c)| over(c))
+            .filter_map(|(id, c)| Some((*id, encrypted::attempt(c)?)))
+            .collect();
+        for (id, (session, attempt)) in found {
+            self.companions.remove(&id);
+            self.sessions.insert(id, session);
+            self.attempts.push(attempt);
+        }
+    }
+
     /// Migrations of which all has been seen by now.
     pub fn ready(&mut self) -> Vec<Migration> {
         let now = self.now;
         let old = |t: Timestamp| now.since(t) > SETTLE_NS;
         let mut out = Vec::new();
+        self.look_into_encrypted(|c| c.ended && old(c.info.last.time));
         while let Some(i) = self.attempts.iter().position(|a| {
             let session = self.sessions.get(&a.session);
             let over = session.is_none_or(|s| s.ended)
@@ -544,6 +565,7 @@ impl Tracker {
     /// The capture has ended: the rest. All connections must have ended before.
     pub fn finish(&mut self) -> Vec<Migration> {
         self.guests.finish();
+        self.look_into_encrypted(|_| true);
         let mut out = Vec::new();
         while !self.attempts.is_empty() {
             out.push(self.tell(0));
@@ -590,8 +612,8 @@ impl Tracker {
         }
         let begins = info.first.time;
         let after = a.time(Signal::PrepareCall).is_none_or(|t| begins >= t);
-        let before = a.finish_call().is_none_or(|m| begins <= m.stamp.time)
-            && !a.has(Signal::PrepareError);
+        let before =
+            a.finish_call().is_none_or(|m| begins <= m.stamp.time) && !a.has(Signal::PrepareError);
         let place = port.is_none_or(|p| p == info.server.port);
         let address = info.server.ip;
         let hosts = host == Some(address)
@@ -620,7 +642,9 @@ impl Tracker {
             CompanionKind::Nbd(_) => tracker.claims_disk(&attempt, &c.info),
             // TLS where the stream was expected: the stream itself.
             CompanionKind::Tls(_) => {
-                streams.is_empty() && attempt.uri.is_some() && tracker.claims(&attempt, &c.info)
+                let known = attempt.uri.is_some()
+                    || (attempt.inferred && c.info.wire_bytes >= MIN_ENCRYPTED_STREAM);
+                streams.is_empty() && known && tracker.claims(&attempt, &c.info)
             }
             CompanionKind::Ssh => false,
         });

@@ -245,8 +245,8 @@ impl Half {
                 return;
             }
             self.patience = 0;
-            let stamp = self.early.get(&first).map_or(self.latest, |e| e.stamp);
-            self.gap_to(first, stamp, out);
+            let early = self.early.get(&first).map(|e| e.stamp);
+            self.gap_to(first, early.unwrap_or_default().max(self.latest), out);
             self.release(out);
         }
     }

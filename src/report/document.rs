@@ -191,6 +191,20 @@ fn migration(m: &Migration, out: &mut Vec<Piece>) {
     if let Some(t) = &m.transfer {
         transfer(t, out);
     }
+    if let Some(s) = &m.storage {
+        let at_least = if s.exact { "" } else { "at least " };
+        let what = format!(
+            "{}; {at_least}{} written, {} of zeroes not sent",
+            if s.disks.is_empty() {
+                "disks".to_owned()
+            } else {
+                s.disks.join(", ")
+            },
+            bytes(s.written_bytes),
+            bytes(s.zeroed_bytes)
+        );
+        out.push(Piece::Pairs(vec![pair("storage", what)]));
+    }
     downtime(m, out);
     if let Some(r) = &m.reported {
         let ms = |v: Option<u64>| v.map(|v| format!("{v} ms"));
@@ -298,15 +312,52 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
         }
     }
     let exact = if p.exact { "exact" } else { "at least" };
-    let mut pairs = vec![pair("pages", format!("{} ({exact})", kinds.join(", ")))];
+    let mut pairs = vec![match t.encrypted {
+        true => pair("pages", "unknown: the stream is encrypted"),
+        false => pair("pages", format!("{} ({exact})", kinds.join(", "))),
+    }];
     if let Some(n) = t.transferred_bytes {
         pairs.push(pair(
             "transferred",
             format!("{} bytes, as QEMU counts them", count(n)),
         ));
     }
+    if t.sent_twice > 0 {
+        let what = format!(
+            "{} pages by a race in multifd; QEMU does not count them",
+            count(t.sent_twice)
+        );
+        pairs.push(pair("sent twice", what));
+    }
     if t.device_bytes > 0 {
         pairs.push(pair("device state", bytes(t.device_bytes)));
+    }
+    if let Some(p) = &t.postcopy {
+        pairs.push(pair(
+            "post-copy",
+            format!(
+                "switched at {} s (frame {}): {} pages before, {} after",
+                seconds(p.switch.offset_ns),
+                p.switch.frame,
+                count(p.pages_before),
+                count(p.pages_after)
+            ),
+        ));
+        let mut requests = format!(
+            "{} pages asked for, {} seen to come",
+            count(p.requests),
+            count(p.answered)
+        );
+        if let Some([least, median, high, most]) = p.latency_ns {
+            requests.push_str(&format!(
+                ", after {} (least), {} (median), {} (95%), {} (most)",
+                duration(least),
+                duration(median),
+                duration(high),
+                duration(most)
+            ));
+        }
+        pairs.push(pair("page requests", requests));
     }
     out.push(Piece::Pairs(pairs));
     let rows = t

@@ -209,7 +209,10 @@ fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
         ),
         Qemu::Requests(r) => (
             "page-requests",
-            vec![("pages", json!(r.requests)), ("answered", json!(r.answered))],
+            vec![
+                ("pages", json!(r.requests)),
+                ("answered", json!(r.answered)),
+            ],
         ),
         Qemu::Lost => ("out-of-step", vec![]),
         Qemu::Found => ("in-step", vec![]),

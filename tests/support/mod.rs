@@ -14,7 +14,13 @@ use phasescope::report::Report;
 use serde_json::Value;
 
 /// The fixtures with a truth of their own.
-pub const KVM: [&str; 3] = ["kvm-idle", "kvm-loaded", "kvm-repeat"];
+pub const KVM: [&str; 5] = [
+    "kvm-idle",
+    "kvm-loaded",
+    "kvm-repeat",
+    "kvm-postcopy",
+    "kvm-multifd",
+];
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -24,8 +24,8 @@ pub mod flag {
     pub const COMPRESS_PAGE: u64 = 0x100;
     /// All multifd channels have been told to synchronise (QEMU 8.1).
     pub const MULTIFD_FLUSH: u64 = 0x200;
-    /// Bits that can be flags at the smallest page size in use.
-    pub const MASK: u64 = 0xfff;
+    /// Bits that can be flags at the smallest page size in use (1 KiB, old Arm machines).
+    pub const MASK: u64 = 0x3ff;
 }
 
 /// How a page was sent.

@@ -41,7 +41,8 @@ pub fn search(input: &[u8], page_size: u32, known: impl Fn(u32) -> bool) -> Foun
         if input[hit] == ElementType::SectionFooter as u8 {
             match any_footer(&input[hit..], &known) {
                 Probe::Yes => return Found::Footer(hit),
-                Probe::NeedMore => return Found::NeedMore(hit),
+                // The same byte may stand inside the word of a record.
+                Probe::NeedMore => return Found::NeedMore(hit.saturating_sub(WORD_END)),
                 Probe::No => {}
             }
         } else if let Some(start) = hit.checked_sub(WORD_END) {
@@ -199,9 +200,13 @@ pub fn new_section(input: &[u8], known: impl Fn(u32) -> bool) -> Probe {
     }
 }
 
-/// Where `00 06`, a length below 16 MiB and JSON's brace stand: the end of a list without footers.
-pub fn vmdesc_head(input: &[u8]) -> Option<usize> {
-    input
-        .windows(7)
-        .position(|w| w[0] == 0 && w[1] == 6 && w[2] == 0 && w[6] == b'{')
+/// `00 06`, a length below 16 MiB and JSON's brace: the end of a list without footers.
+pub fn vmdesc_head(input: &[u8]) -> Probe {
+    let want = [Some(0), Some(6), Some(0), None, None, None, Some(b'{')];
+    let fits = |(b, w): (&u8, &Option<u8>)| w.is_none_or(|w| *b == w);
+    match (input.iter().zip(&want).all(fits), input.len() < want.len()) {
+        (false, _) => Probe::No,
+        (true, true) => Probe::NeedMore,
+        (true, false) => Probe::Yes,
+    }
 }

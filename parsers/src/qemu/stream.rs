@@ -4,7 +4,7 @@
 //! bytes: inside known lengths by counting, else by searching for the next anchor
 //! ([`super::resync`]).
 
-use memchr::memchr;
+use memchr::{memchr, memchr2_iter};
 use nom::number::streaming::{be_u32, be_u64};
 
 use super::command::{self, Command};
@@ -300,7 +300,16 @@ impl<M: Copy> Decoder<M> {
                         data = &data[n..];
                         self.advance(n as u64, mark, sink);
                     }
-                    Step::NeedMore if window.len() < data.len() => self.lose(mark, sink),
+                    Step::NeedMore if window.len() < data.len() => {
+                        if self.state == State::Lost {
+                            // The package ends before the candidate does: on behind it.
+                            let n = window.len();
+                            data = &data[n..];
+                            self.advance(n as u64, mark, sink);
+                        } else {
+                            self.lose(mark, sink);
+                        }
+                    }
                     Step::NeedMore => {
                         self.pending.extend_from_slice(data);
                         return;
@@ -334,7 +343,7 @@ impl<M: Copy> Decoder<M> {
                 return &data[grow..];
             }
             // A candidate that never ended: search on behind it.
-            Step::NeedMore | Step::Lost if self.state == State::Lost => (pending.len(), false),
+            Step::NeedMore | Step::Lost if self.state == State::Lost => (window.len(), false),
             Step::NeedMore | Step::Lost => {
                 self.lose(begin, sink);
                 (0, false)
@@ -343,7 +352,8 @@ impl<M: Copy> Decoder<M> {
         if reveal {
             sink.reveal(self.offset, &pending[..n]);
         }
-        self.advance(n as u64, mark, sink);
+        let reached = if n > had { mark } else { begin };
+        self.advance(n as u64, reached, sink);
         if n >= had {
             // The rest lies in `data`; it is decoded from there, without a copy.
             pending.clear();
@@ -351,9 +361,11 @@ impl<M: Copy> Decoder<M> {
             self.begin = Some(mark);
             &data[n - had..]
         } else {
+            // The rest is decided before more is taken.
+            pending.truncate(had);
             pending.drain(..n);
             self.pending = pending;
-            &data[grow..]
+            data
         }
     }
 
@@ -368,12 +380,13 @@ impl<M: Copy> Decoder<M> {
             return;
         }
         let held = self.pending.len() as u64;
+        let begin = self.begin.filter(|_| held > 0).unwrap_or(mark);
         self.pending.clear();
         self.skip = 0;
         if self.ended() {
             self.state = State::Done;
         } else {
-            self.lose(mark, sink);
+            self.lose(begin, sink);
         }
         self.advance(held.saturating_add(length), mark, sink);
     }
@@ -409,13 +422,19 @@ impl<M: Copy> Decoder<M> {
     fn advance<S: Sink<M>>(&mut self, n: u64, mark: M, sink: &mut S) {
         self.offset = self.offset.saturating_add(n);
         if let Some(left) = self.package {
-            let left = left.saturating_sub(n);
-            self.package = (left > 0).then_some(left);
-            if left == 0 {
+            self.package = (left > n).then(|| left - n);
+            if left <= n {
                 self.close_section(mark, sink);
                 self.skip = 0;
-                self.state = State::Element;
                 sink.item(Item::PackagedEnd, mark, self.offset);
+                match self.state {
+                    // What was stepped over reaches beyond the end: no element begins here.
+                    _ if left < n && !self.ended() => self.lose(mark, sink),
+                    _ if left < n => {}
+                    // Its announced length tells where the outer list goes on.
+                    State::Lost => self.found(State::Element, mark, sink),
+                    _ => self.state = State::Element,
+                }
             }
         }
     }
@@ -433,10 +452,10 @@ impl<M: Copy> Decoder<M> {
     fn found<S: Sink<M>>(&mut self, state: State, mark: M, sink: &mut S) {
         // The block of the records before the gap may not be that of those after it.
         self.block = None;
-        if state == State::Ram {
-            self.open = Some((UNKNOWN_ID, self.offset));
-        } else {
-            self.footers = Some(true);
+        match state {
+            State::Ram => self.open = Some((UNKNOWN_ID, self.offset)),
+            State::Footer => self.footers = Some(true),
+            _ => {}
         }
         self.state = state;
         sink.item(Item::Found, mark, self.offset);
@@ -824,25 +843,31 @@ impl<M: Copy> Decoder<M> {
         Step::Used(5)
     }
 
-    /// Device state has no length: it ends where its footer, or without footers the next section,
-    /// is found.
+    /// Device state has no length: it ends where its footer is found; without footers, where the
+    /// next section or the description does. The last device of an old stream without description
+    /// ends with the connection, which nothing in the bytes shows.
     fn opaque<S: Sink<M>>(&mut self, input: &[u8], begin: M, sink: &mut S) -> Step {
         let Some((id, start)) = self.open else {
             return Step::Lost;
         };
         let without_footer = self.footers == Some(false);
-        let mark_byte = if without_footer { 0x04 } else { 0x7e };
-        match memchr(mark_byte, input) {
-            None if without_footer => return self.opaque_end(input, begin, sink),
+        let candidate = if without_footer {
+            // A new section, or the list's end with the description behind it.
+            memchr2_iter(0x04, 0x00, input)
+                .find(|n| input[*n] == 0x04 || input.get(n + 1).is_none_or(|b| *b == 0x06))
+        } else {
+            memchr(0x7e, input)
+        };
+        match candidate {
             None => return Step::Content(input.len()),
             Some(0) => {}
             Some(n) => return Step::Content(n),
         }
         let known = |id| self.sections.iter().any(|s: &Section| s.id == id);
-        let verdict = if without_footer {
-            resync::new_section(input, known)
-        } else {
-            resync::footer(input, id, known)
+        let verdict = match (without_footer, input[0]) {
+            (true, 0x04) => resync::new_section(input, known),
+            (true, _) => resync::vmdesc_head(input),
+            _ => resync::footer(input, id, known),
         };
         match verdict {
             super::Probe::No => Step::Content(1),
@@ -855,20 +880,6 @@ impl<M: Copy> Decoder<M> {
                 self.state = State::Element;
                 Step::Used(if without_footer { 0 } else { 5 })
             }
-        }
-    }
-
-    /// Old streams without footers: the last device ends at `00 06` (vmdesc) or at the
-    /// connection's end, which nothing in the bytes shows.
-    fn opaque_end<S: Sink<M>>(&mut self, input: &[u8], begin: M, sink: &mut S) -> Step {
-        match resync::vmdesc_head(input) {
-            Some(0) => {
-                self.close_section(begin, sink);
-                self.state = State::Element;
-                Step::Used(0)
-            }
-            Some(n) => Step::Content(n),
-            None => Step::Content(input.len()),
         }
     }
 

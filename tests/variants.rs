@@ -1,0 +1,784 @@
+//! Every way a migration can go, on built captures: drivers, outcomes, storage, TLS.
+
+mod support;
+
+use phasescope::analysis::analyze;
+use phasescope::migration::{
+    Certainty, Driver, Migration, OutcomeKind, PhaseName, Role, Technique,
+};
+use phasescope::report::Report;
+use support::rpc::{self, CALL, CONTINUE, ERROR, OK, REPLY, STREAM, Xdr, message};
+use support::stream::Stream;
+use support::trace::{Connection, Side, Trace};
+
+const MS: i64 = 1_000_000;
+const UUID: &str = "01020304-0506-0708-090a-0b0c0d0e0f10";
+const UUID_BYTES: [u8; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+
+const SOURCE: &str = "10.0.0.1";
+const DESTINATION: &str = "10.0.0.2";
+
+const LIVE_P2P: u32 = 0x1 | 0x2;
+
+fn report(t: &Trace) -> Report {
+    analyze(&mut t.capture(), |_| true).expect("reads")
+}
+
+fn one(t: &Trace) -> Migration {
+    let mut r = report(t);
+    assert_eq!(r.migrations.len(), 1, "{:#?}", r.migrations);
+    r.migrations.remove(0)
+}
+
+fn names(m: &Migration) -> Vec<PhaseName> {
+    m.phases.iter().map(|p| p.name).collect()
+}
+
+fn phase(m: &Migration, name: PhaseName) -> (Option<i64>, Option<i64>) {
+    let p = m.phases.iter().find(|p| p.name == name).expect("the phase");
+    (
+        p.start.as_ref().map(|b| b.offset_ns),
+        p.end.as_ref().map(|b| b.offset_ns),
+    )
+}
+
+/// The daemons' connection up to CONNECT_OPEN's reply at 2 ms.
+fn open(t: &mut Trace, port: u16) -> Connection {
+    let mut c = t.connect(
+        0,
+        &format!("{SOURCE}:40000"),
+        &format!("{DESTINATION}:{port}"),
+    );
+    let args = Xdr::default().optional(Some("qemu:///system")).u32(0);
+    t.send(MS, &mut c, Side::Client, &message(1, CALL, 0, OK, &args));
+    t.send(
+        2 * MS,
+        &mut c,
+        Side::Server,
+        &message(1, REPLY, 0, OK, &Xdr::default()),
+    );
+    c
+}
+
+fn prepare(t: &mut Trace, c: &mut Connection, at: i64, flags: u32) {
+    let args = Xdr::default()
+        .parameters(&[("destination_name", "web")])
+        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .u32(flags);
+    t.send(at, c, Side::Client, &message(303, CALL, 1, OK, &args));
+}
+
+fn prepared(t: &mut Trace, c: &mut Connection, at: i64, uri: Option<&str>, more: &str) {
+    let ret = Xdr::default()
+        .opaque(&rpc::cookie("web", UUID, "beta", more))
+        .optional(uri);
+    t.send(at, c, Side::Server, &message(303, REPLY, 1, OK, &ret));
+}
+
+fn finish(t: &mut Trace, c: &mut Connection, at: i64, cancelled: u32) {
+    let args = Xdr::default()
+        .parameters(&[("destination_name", "web")])
+        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .u32(LIVE_P2P)
+        .u32(cancelled);
+    t.send(at, c, Side::Client, &message(306, CALL, 2, OK, &args));
+}
+
+fn finished(t: &mut Trace, c: &mut Connection, at: i64) {
+    let ret = Xdr::default()
+        .domain("web", UUID_BYTES)
+        .opaque(&rpc::cookie("web", UUID, "beta", ""));
+    t.send(at, c, Side::Server, &message(306, REPLY, 2, OK, &ret));
+}
+
+fn failed(
+    t: &mut Trace,
+    c: &mut Connection,
+    at: i64,
+    procedure: u32,
+    serial: u32,
+    code: u32,
+    text: &str,
+) {
+    let body = rpc::error(code, text);
+    t.send(
+        at,
+        c,
+        Side::Server,
+        &message(procedure, REPLY, serial, ERROR, &body),
+    );
+}
+
+fn stream(t: &mut Trace, at: i64, bytes: &[u8]) -> Connection {
+    let mut m = t.connect(
+        at,
+        &format!("{SOURCE}:50000"),
+        &format!("{DESTINATION}:49152"),
+    );
+    t.send(at + MS, &mut m, Side::Client, bytes);
+    m
+}
+
+#[test]
+fn cancelled() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
+    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let whole = Stream::precopy(b"x").0;
+    let mut m = stream(&mut t, 60 * MS, &whole[..whole.len() / 3]);
+    t.close(80 * MS, &mut m);
+    finish(&mut t, &mut c, 90 * MS, 1);
+    failed(
+        &mut t,
+        &mut c,
+        95 * MS,
+        306,
+        2,
+        93,
+        "migration successfully aborted",
+    );
+    t.close(100 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.outcome.result, OutcomeKind::Cancelled);
+    assert!(m.outcome.reason.expect("why").contains("called it off"));
+    use PhaseName as P;
+    let all = [
+        P::RemoteConnect,
+        P::Preparation,
+        P::Transfer,
+        P::Finish,
+        P::Cleanup,
+    ];
+    assert_eq!(m.phases.iter().map(|p| p.name).collect::<Vec<_>>(), all);
+    assert!(m.downtime.is_empty(), "the guest never left");
+    assert!(!m.transfer.expect("a transfer").pages.exact);
+    assert_eq!(
+        m.phases[3].start.as_ref().expect("seen").marker,
+        "migrate-finish-cancel-call"
+    );
+}
+
+#[test]
+fn destination_dies() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
+    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let whole = Stream::precopy(b"x").0;
+    let mut m = stream(&mut t, 60 * MS, &whole[..whole.len() / 2]);
+    t.reset(80 * MS, &mut m, Side::Server);
+    finish(&mut t, &mut c, 90 * MS, 1);
+    failed(
+        &mut t,
+        &mut c,
+        95 * MS,
+        306,
+        2,
+        93,
+        "migration successfully aborted",
+    );
+    t.close(100 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.outcome.result, OutcomeKind::Failed);
+    assert!(m.outcome.reason.as_ref().expect("why").contains("reset"));
+    assert_eq!(phase(&m, PhaseName::Transfer).1, Some(80 * MS));
+}
+
+#[test]
+fn refused_and_failed_in_preparation() {
+    for (code, text, result) in [
+        (67, "unsupported configuration", OutcomeKind::Refused),
+        (1, "internal error: qemu died", OutcomeKind::Failed),
+    ] {
+        let mut t = Trace::default();
+        let mut c = open(&mut t, 16509);
+        prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
+        failed(&mut t, &mut c, 40 * MS, 303, 1, code, text);
+        t.close(60 * MS, &mut c);
+        let m = one(&t);
+        assert_eq!(m.outcome.result, result);
+        assert!(m.outcome.reason.as_ref().expect("why").contains(text));
+        use PhaseName as P;
+        assert_eq!(names(&m), [P::RemoteConnect, P::Preparation, P::Cleanup]);
+        assert_eq!(phase(&m, P::Preparation), (Some(2 * MS), Some(40 * MS)));
+        assert!(m.transfer.is_none());
+    }
+}
+
+#[test]
+fn failed_in_finish() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
+    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
+    t.close(80 * MS, &mut m);
+    finish(&mut t, &mut c, 90 * MS, 0);
+    failed(&mut t, &mut c, 95 * MS, 306, 2, 9, "guest did not start");
+    t.close(100 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.outcome.result, OutcomeKind::Failed);
+    assert!(
+        m.outcome
+            .reason
+            .expect("why")
+            .contains("guest did not start")
+    );
+    assert!(m.downtime.is_empty());
+}
+
+#[test]
+fn offline() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, 0x2 | 0x400);
+    prepared(&mut t, &mut c, 10 * MS, None, "");
+    finish(&mut t, &mut c, 20 * MS, 0);
+    finished(&mut t, &mut c, 30 * MS);
+    t.close(40 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.technique, Technique::Offline);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    use PhaseName as P;
+    assert_eq!(
+        names(&m),
+        [P::RemoteConnect, P::Preparation, P::Finish, P::Cleanup]
+    );
+}
+
+#[test]
+fn tunnelled() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    let args = Xdr::default()
+        .parameters(&[("destination_name", "web")])
+        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .u32(LIVE_P2P | 0x4);
+    t.send(
+        3 * MS,
+        &mut c,
+        Side::Client,
+        &message(304, CALL, 1, OK, &args),
+    );
+    let ret = Xdr::default().opaque(&rpc::cookie("web", UUID, "beta", ""));
+    t.send(
+        50 * MS,
+        &mut c,
+        Side::Server,
+        &message(304, REPLY, 1, OK, &ret),
+    );
+    let whole = Stream::precopy(b"SECRETSECRET").0;
+    for (i, part) in whole.chunks(65_536).enumerate() {
+        let data = Xdr(part.to_vec());
+        let at = (60 + i as i64) * MS;
+        t.send(
+            at,
+            &mut c,
+            Side::Client,
+            &message(304, STREAM, 1, CONTINUE, &data),
+        );
+    }
+    t.send(
+        80 * MS,
+        &mut c,
+        Side::Client,
+        &message(304, STREAM, 1, OK, &Xdr::default()),
+    );
+    t.send(
+        81 * MS,
+        &mut c,
+        Side::Server,
+        &message(304, STREAM, 1, OK, &Xdr::default()),
+    );
+    finish(&mut t, &mut c, 90 * MS, 0);
+    finished(&mut t, &mut c, 95 * MS);
+    t.close(100 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.driver, Driver::LibvirtTunnelled);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    let transfer = m.transfer.as_ref().expect("a transfer");
+    assert!(transfer.pages.exact);
+    assert_eq!((transfer.pages.normal, transfer.pages.zero), (50, 22));
+    let p = m
+        .phases
+        .iter()
+        .find(|p| p.name == PhaseName::Transfer)
+        .expect("it");
+    assert_eq!(
+        p.start.as_ref().expect("seen").marker,
+        "migration-stream-header"
+    );
+    assert_eq!(p.end.as_ref().expect("seen").marker, "tunnel-stream-end");
+    assert_eq!(transfer.connections.len(), 1, "one connection for all");
+    // And its scrubbed copy says the same, without the pages.
+    let mut frames = Vec::new();
+    phasescope::scrub::scrub(
+        &mut t.capture(),
+        false,
+        |_, f| {
+            frames.push((f.time.nanos() - support::trace::START, f.data.to_vec()));
+            Ok(())
+        },
+        |_| true,
+    )
+    .expect("scrubs");
+    let copy = Trace { frames };
+    assert!(memchr::memmem::find(&copy.pcap(), b"SECRETSECRET").is_none());
+    assert_eq!(report(&copy).to_json().ok(), report(&t).to_json().ok());
+}
+
+#[test]
+fn driven_by_a_client() {
+    let mut t = Trace::default();
+    let client = "10.0.0.9";
+    let mut s = t.connect(0, &format!("{client}:41000"), &format!("{SOURCE}:16509"));
+    let mut d = t.connect(
+        0,
+        &format!("{client}:41001"),
+        &format!("{DESTINATION}:16509"),
+    );
+    let begin = Xdr::default()
+        .domain("web", UUID_BYTES)
+        .optional(None)
+        .u64(1)
+        .optional(None)
+        .u64(0);
+    t.send(
+        10 * MS,
+        &mut s,
+        Side::Client,
+        &message(213, CALL, 5, OK, &begin),
+    );
+    let begun = Xdr::default()
+        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .string("<domain/>");
+    t.send(
+        12 * MS,
+        &mut s,
+        Side::Server,
+        &message(213, REPLY, 5, OK, &begun),
+    );
+    let prepare = Xdr::default()
+        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .optional(None)
+        .u64(1)
+        .optional(Some("web"))
+        .u64(0)
+        .string("<domain/>");
+    t.send(
+        14 * MS,
+        &mut d,
+        Side::Client,
+        &message(214, CALL, 8, OK, &prepare),
+    );
+    let ret = Xdr::default()
+        .opaque(&rpc::cookie("web", UUID, "beta", ""))
+        .optional(Some("tcp:beta:49152"));
+    t.send(
+        30 * MS,
+        &mut d,
+        Side::Server,
+        &message(214, REPLY, 8, OK, &ret),
+    );
+    let mut m = stream(&mut t, 40 * MS, &Stream::precopy(b"x").0);
+    t.close(60 * MS, &mut m);
+    let finish = Xdr::default()
+        .string("web")
+        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .optional(None)
+        .optional(Some("tcp:beta:49152"))
+        .u64(1)
+        .u32(0);
+    t.send(
+        70 * MS,
+        &mut d,
+        Side::Client,
+        &message(217, CALL, 9, OK, &finish),
+    );
+    let ret = Xdr::default()
+        .domain("web", UUID_BYTES)
+        .opaque(&rpc::cookie("web", UUID, "beta", ""));
+    t.send(
+        80 * MS,
+        &mut d,
+        Side::Server,
+        &message(217, REPLY, 9, OK, &ret),
+    );
+    let confirm = Xdr::default()
+        .domain("web", UUID_BYTES)
+        .opaque(&rpc::cookie("web", UUID, "beta", ""))
+        .u64(1)
+        .u32(0);
+    t.send(
+        82 * MS,
+        &mut s,
+        Side::Client,
+        &message(218, CALL, 6, OK, &confirm),
+    );
+    t.send(
+        90 * MS,
+        &mut s,
+        Side::Server,
+        &message(218, REPLY, 6, OK, &Xdr::default()),
+    );
+    let m = one(&t);
+    assert_eq!(m.driver, Driver::LibvirtDirect);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    use PhaseName as P;
+    assert_eq!(
+        names(&m),
+        [P::Preparation, P::Transfer, P::Finish, P::Cleanup]
+    );
+    assert_eq!(phase(&m, P::Preparation), (Some(10 * MS), Some(30 * MS)));
+    assert_eq!(phase(&m, P::Cleanup), (Some(80 * MS), Some(90 * MS)));
+    assert_eq!(m.source.address.as_deref(), Some(SOURCE));
+    assert_eq!(m.destination.address.as_deref(), Some(DESTINATION));
+}
+
+#[test]
+fn disks_over_nbd() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P | 0x40);
+    prepared(
+        &mut t,
+        &mut c,
+        50 * MS,
+        Some("tcp:beta:49152"),
+        "  <nbd port='49153'/>\n",
+    );
+    let mut n = t.connect(
+        60 * MS,
+        &format!("{SOURCE}:51000"),
+        &format!("{DESTINATION}:49153"),
+    );
+    // Greeting, flags, GO for one export, acknowledged; one write, one write of zeroes.
+    let mut greeting = b"NBDMAGICIHAVEOPT".to_vec();
+    greeting.extend(3u16.to_be_bytes());
+    t.send(61 * MS, &mut n, Side::Server, &greeting);
+    let name = b"drive-virtio-disk0";
+    let mut go = 3u32.to_be_bytes().to_vec();
+    go.extend(b"IHAVEOPT");
+    go.extend(7u32.to_be_bytes());
+    go.extend((4 + name.len() as u32 + 2).to_be_bytes());
+    go.extend((name.len() as u32).to_be_bytes());
+    go.extend(name);
+    go.extend(0u16.to_be_bytes());
+    t.send(62 * MS, &mut n, Side::Client, &go);
+    let mut ack = 0x0003_e889_0455_65a9u64.to_be_bytes().to_vec();
+    ack.extend(7u32.to_be_bytes());
+    ack.extend(1u32.to_be_bytes());
+    ack.extend(0u32.to_be_bytes());
+    t.send(63 * MS, &mut n, Side::Server, &ack);
+    let request = |kind: u16, cookie: u64, length: u32| {
+        let mut r = 0x2560_9513u32.to_be_bytes().to_vec();
+        r.extend(0u16.to_be_bytes());
+        r.extend(kind.to_be_bytes());
+        r.extend(cookie.to_be_bytes());
+        r.extend(0u64.to_be_bytes());
+        r.extend(length.to_be_bytes());
+        r
+    };
+    let mut write = request(1, 1, 100_000);
+    write.resize(28 + 100_000, 0x55);
+    t.send(64 * MS, &mut n, Side::Client, &write);
+    t.send(66 * MS, &mut n, Side::Client, &request(6, 2, 1 << 20));
+    let reply = |cookie: u64| {
+        let mut r = 0x6744_6698u32.to_be_bytes().to_vec();
+        r.extend(0u32.to_be_bytes());
+        r.extend(cookie.to_be_bytes());
+        r
+    };
+    t.send(
+        67 * MS,
+        &mut n,
+        Side::Server,
+        &[reply(1), reply(2)].concat(),
+    );
+    let mut m = stream(&mut t, 80 * MS, &Stream::precopy(b"x").0);
+    t.close(100 * MS, &mut m);
+    t.close(101 * MS, &mut n);
+    finish(&mut t, &mut c, 110 * MS, 0);
+    finished(&mut t, &mut c, 120 * MS);
+    t.close(130 * MS, &mut c);
+    let m = one(&t);
+    let s = m.storage.as_ref().expect("storage");
+    assert_eq!(s.disks, ["drive-virtio-disk0"]);
+    assert_eq!((s.written_bytes, s.zeroed_bytes), (100_000, 1 << 20));
+    assert_eq!(
+        phase(&m, PhaseName::Storage),
+        (Some(60 * MS), Some(80 * MS))
+    );
+    let p = m
+        .phases
+        .iter()
+        .find(|p| p.name == PhaseName::Storage)
+        .expect("it");
+    assert_eq!(
+        p.end.as_ref().expect("known").certainty,
+        Certainty::Inferred
+    );
+    let roles: Vec<Role> = m
+        .transfer
+        .expect("one")
+        .connections
+        .iter()
+        .map(|c| c.role)
+        .collect();
+    assert_eq!(roles, [Role::Main, Role::Nbd, Role::Control]);
+}
+
+fn client_hello() -> Vec<u8> {
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend([0, 2, 0x13, 0x01, 1, 0]);
+    let name = b"beta.example";
+    let mut sni = vec![0, 0];
+    sni.extend((name.len() as u16 + 5).to_be_bytes());
+    sni.extend((name.len() as u16 + 3).to_be_bytes());
+    sni.push(0);
+    sni.extend((name.len() as u16).to_be_bytes());
+    sni.extend(name);
+    body.extend((sni.len() as u16).to_be_bytes());
+    body.extend(sni);
+    let mut hello = vec![1, 0];
+    hello.extend((body.len() as u16).to_be_bytes());
+    hello.extend(body);
+    record(22, &hello)
+}
+
+fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut r = vec![kind, 3, 3];
+    r.extend((body.len() as u16).to_be_bytes());
+    r.extend(body);
+    r
+}
+
+#[test]
+fn tls_on_the_migration_port() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P | 0x10000);
+    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let mut m = t.connect(
+        60 * MS,
+        &format!("{SOURCE}:50000"),
+        &format!("{DESTINATION}:49152"),
+    );
+    t.send(61 * MS, &mut m, Side::Client, &client_hello());
+    for i in 0..20 {
+        t.send(
+            (62 + i) * MS,
+            &mut m,
+            Side::Client,
+            &record(23, &[9; 16_000]),
+        );
+    }
+    t.close(90 * MS, &mut m);
+    finish(&mut t, &mut c, 100 * MS, 0);
+    finished(&mut t, &mut c, 110 * MS);
+    t.close(120 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    let transfer = m.transfer.as_ref().expect("a transfer");
+    assert!(transfer.encrypted && !transfer.pages.exact);
+    assert_eq!(
+        phase(&m, PhaseName::Transfer),
+        (Some(60 * MS), Some(90 * MS + 1000))
+    );
+    assert!(
+        m.downtime
+            .iter()
+            .all(|d| d.duration_ns.is_none() && d.reason.is_some())
+    );
+}
+
+#[test]
+fn two_guests_at_once() {
+    let mut t = Trace::default();
+    for (i, name) in ["web", "db"].into_iter().enumerate() {
+        let shift = i as i64 * 5 * MS;
+        let (a, b) = (40_000 + i, 50_000 + i);
+        let port = 49_152 + i;
+        let mut c = t.connect(
+            shift,
+            &format!("{SOURCE}:{a}"),
+            &format!("{DESTINATION}:16509"),
+        );
+        let uuid = UUID.replace("01020304", &format!("0102030{i}"));
+        let args = Xdr::default()
+            .parameters(&[("destination_name", name)])
+            .opaque(&rpc::cookie(name, &uuid, "alpha", ""))
+            .u32(LIVE_P2P);
+        t.send(
+            shift + 3 * MS,
+            &mut c,
+            Side::Client,
+            &message(303, CALL, 1, OK, &args),
+        );
+        let ret = Xdr::default()
+            .opaque(&rpc::cookie(name, &uuid, "beta", ""))
+            .optional(Some(&format!("tcp:beta:{port}")));
+        t.send(
+            shift + 20 * MS,
+            &mut c,
+            Side::Server,
+            &message(303, REPLY, 1, OK, &ret),
+        );
+        let server = format!("{DESTINATION}:{port}");
+        let mut m = t.connect(shift + 30 * MS, &format!("{SOURCE}:{b}"), &server);
+        let pages: Vec<(u64, Option<u8>)> = (0..10 + i as u64).map(|n| (n, Some(1))).collect();
+        let bytes = Stream::new().ram_start(64).ram(2, &pages).ram(3, &[]).end();
+        t.send(shift + 31 * MS, &mut m, Side::Client, &bytes.0);
+        t.close(shift + 50 * MS, &mut m);
+        let args = Xdr::default()
+            .parameters(&[("destination_name", name)])
+            .opaque(&rpc::cookie(name, &uuid, "alpha", ""))
+            .u32(LIVE_P2P)
+            .u32(0);
+        let call = message(306, CALL, 2, OK, &args);
+        t.send(shift + 60 * MS, &mut c, Side::Client, &call);
+        finished(&mut t, &mut c, shift + 70 * MS);
+        t.close(shift + 80 * MS, &mut c);
+    }
+    let r = report(&t);
+    assert_eq!(r.migrations.len(), 2);
+    for (m, (name, pages)) in r.migrations.iter().zip([("web", 10), ("db", 11)]) {
+        assert_eq!(m.guest.name.as_deref(), Some(name));
+        assert_eq!(m.transfer.as_ref().expect("one").pages.normal, pages);
+    }
+}
+
+#[test]
+fn only_the_stream() {
+    let mut t = Trace::default();
+    let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
+    t.close(80 * MS, &mut m);
+    let m = one(&t);
+    assert_eq!(m.driver, Driver::None);
+    assert_eq!(names(&m), [PhaseName::Transfer]);
+    assert_eq!(m.outcome.result, OutcomeKind::Unknown);
+    assert!(m.outcome.reason.is_some());
+    assert!(m.guest.name.is_none());
+}
+
+#[test]
+fn over_ipv6() {
+    let mut t = Trace::default();
+    let mut c = t.connect(0, "[fd00::1]:40000", "[fd00::2]:16509");
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
+    prepared(&mut t, &mut c, 50 * MS, Some("tcp:[fd00::2]:49152"), "");
+    let mut m = t.connect(60 * MS, "[fd00::1]:50000", "[fd00::2]:49152");
+    t.send(61 * MS, &mut m, Side::Client, &Stream::precopy(b"x").0);
+    t.close(80 * MS, &mut m);
+    finish(&mut t, &mut c, 90 * MS, 0);
+    finished(&mut t, &mut c, 95 * MS);
+    t.close(99 * MS, &mut c);
+    let m = one(&t);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    assert!(m.transfer.expect("joined").pages.exact);
+    assert_eq!(m.destination.address.as_deref(), Some("fd00::2"));
+}
+
+#[test]
+fn late_start_gives_nulls_with_reasons() {
+    let mut t = Trace::default();
+    let mut c = t.unseen(&format!("{SOURCE}:40000"), &format!("{DESTINATION}:16509"));
+    let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
+    t.close(80 * MS, &mut m);
+    finish(&mut t, &mut c, 90 * MS, 0);
+    finished(&mut t, &mut c, 95 * MS);
+    t.close(99 * MS, &mut c);
+    let m = one(&t);
+    use PhaseName as P;
+    assert_eq!(
+        names(&m),
+        [
+            P::RemoteConnect,
+            P::Preparation,
+            P::Transfer,
+            P::Finish,
+            P::Cleanup
+        ]
+    );
+    assert_eq!(phase(&m, P::RemoteConnect), (None, None));
+    assert!(m.phases[0].reason.is_some());
+    assert!(m.total_time_ns.is_none() && m.migration_time_ns.is_none());
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    assert!(m.transfer.expect("joined by time and hosts").pages.exact);
+}
+
+#[test]
+fn libvirt_inside_tls() {
+    let mut t = Trace::default();
+    let mut c = t.connect(
+        0,
+        &format!("{SOURCE}:40000"),
+        &format!("{DESTINATION}:16514"),
+    );
+    t.send(MS, &mut c, Side::Client, &client_hello());
+    t.send(MS + 1, &mut c, Side::Server, &record(23, &[1; 40]));
+    // Nine small calls and their answers, then PREPARE.
+    for i in 0..9 {
+        t.send((2 + i) * MS, &mut c, Side::Client, &record(23, &[1; 50]));
+        t.send(
+            (2 + i) * MS + 1000,
+            &mut c,
+            Side::Server,
+            &record(23, &[1; 50]),
+        );
+    }
+    t.send(12 * MS, &mut c, Side::Client, &record(23, &[1; 9000]));
+    t.send(40 * MS, &mut c, Side::Server, &record(23, &[1; 700]));
+    let mut m = t.connect(
+        60 * MS,
+        &format!("{SOURCE}:50000"),
+        &format!("{DESTINATION}:49152"),
+    );
+    t.send(61 * MS, &mut m, Side::Client, &client_hello());
+    for i in 0..100 {
+        t.send(
+            (62 + i) * MS,
+            &mut m,
+            Side::Client,
+            &record(23, &[9; 16_000]),
+        );
+    }
+    t.close(170 * MS, &mut m);
+    t.send(180 * MS, &mut c, Side::Client, &record(23, &[1; 9000]));
+    t.send(190 * MS, &mut c, Side::Server, &record(23, &[1; 700]));
+    t.send(191 * MS, &mut c, Side::Client, &record(23, &[1; 50]));
+    t.close(200 * MS, &mut c);
+    let m = one(&t);
+    use PhaseName as P;
+    assert_eq!(
+        names(&m),
+        [
+            P::RemoteConnect,
+            P::Preparation,
+            P::Transfer,
+            P::Finish,
+            P::Cleanup
+        ]
+    );
+    assert_eq!(
+        phase(&m, P::Preparation),
+        (Some(4 * MS + 1000), Some(40 * MS))
+    );
+    assert_eq!(
+        phase(&m, P::Transfer),
+        (Some(60 * MS), Some(170 * MS + 1000))
+    );
+    assert_eq!(phase(&m, P::Finish).1, Some(190 * MS));
+    for p in &m.phases {
+        for b in [&p.start, &p.end] {
+            assert_ne!(b.as_ref().expect("bounded").certainty, Certainty::Decoded);
+        }
+    }
+    let open = m.phases[0].end.as_ref().expect("bounded");
+    assert!(open.uncertainty_ns > 0);
+    assert_eq!(m.outcome.result, OutcomeKind::Unknown);
+    assert!(m.transfer.expect("a stream").encrypted);
+}
