@@ -1,13 +1,22 @@
 //! The command line.
 
 mod analyze;
+mod budget;
 mod capinfo;
+mod compare;
 mod events;
 mod input;
+mod model;
 mod output;
 mod phases;
+mod plot;
+mod report;
+mod runs;
 mod scrub;
 mod shell;
+mod stats;
+mod subject;
+mod what_if;
 
 use std::process::ExitCode;
 
@@ -19,9 +28,12 @@ pub(crate) mod exit {
     pub(crate) const FOUND: u8 = 0;
     /// Something cannot be read or written.
     pub(crate) const CANNOT_READ: u8 = 1;
-    // 2, wrong usage, is clap's own.
+    /// Wrong usage: clap's own, and ours.
+    pub(crate) const USAGE: u8 = 2;
     /// No migration inside.
     pub(crate) const NO_MIGRATION: u8 = 3;
+    /// A rule of `compare` is broken.
+    pub(crate) const RULE_BROKEN: u8 = 4;
 }
 
 /// What stands under every `--help`.
@@ -30,7 +42,8 @@ Exit codes:
   0  at least one migration was found (or the command did its work)
   1  a file cannot be read or written
   2  wrong usage
-  3  no migration was found in the capture";
+  3  no migration was found in the capture
+  4  a rule of compare --fail-on is broken, or its metric is unknown";
 
 /// Where did the time of this live migration go?
 ///
@@ -50,6 +63,13 @@ enum Command {
     Phases(phases::Phases),
     Scrub(scrub::Scrub),
     Capinfo(capinfo::Capinfo),
+    Stats(stats::Stats),
+    Budget(budget::Budget),
+    Plot(plot::Plot),
+    Report(report::Page),
+    Compare(compare::Compare),
+    Model(model::Model),
+    WhatIf(what_if::WhatIf),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -64,11 +84,23 @@ pub(crate) enum Failure {
         name: String,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Plot(#[from] phasescope::plot::PlotError),
+    /// The arguments do not go together.
+    #[error("{0}")]
+    Usage(String),
     #[error("{0}")]
     Other(String),
 }
 
 impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => exit::USAGE,
+            _ => exit::CANNOT_READ,
+        }
+    }
+
     /// Nobody reads any more: no fault.
     fn is_closed_pipe(&self) -> bool {
         matches!(self, Failure::Write { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
@@ -84,6 +116,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Phases(c) => c.run(),
         Command::Scrub(c) => c.run(),
         Command::Capinfo(c) => c.run(),
+        Command::Stats(c) => c.run(),
+        Command::Budget(c) => c.run(),
+        Command::Plot(c) => c.run(),
+        Command::Report(c) => c.run(),
+        Command::Compare(c) => c.run(),
+        Command::Model(c) => c.run(),
+        Command::WhatIf(c) => c.run(),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
     };
@@ -92,7 +131,7 @@ pub(crate) fn run() -> ExitCode {
         Err(f) if f.is_closed_pipe() => ExitCode::from(exit::FOUND),
         Err(f) => {
             output::complain(&f.to_string());
-            ExitCode::from(exit::CANNOT_READ)
+            ExitCode::from(f.code())
         }
     }
 }

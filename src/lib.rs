@@ -2,13 +2,17 @@
 //!
 //! Frames come from [`capture`], connections from [`net`], what the protocols said from
 //! [`dissect`], migrations from [`migration`], and answers for people and programs from
-//! [`report`]. [`analysis`] is the whole way at once.
+//! [`report`]. [`analysis`] is the whole way at once. Many runs are summed up and compared by
+//! [`stats`], and drawn by [`plot`].
 
 pub mod analysis;
 pub mod capture;
 pub mod dissect;
 pub mod migration;
 pub mod net;
+pub mod plot;
 pub mod report;
 pub mod scrub;
+pub mod series;
+pub mod stats;
 pub mod time;

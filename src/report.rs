@@ -2,7 +2,9 @@
 
 pub mod document;
 pub mod events;
-mod units;
+pub mod html;
+pub mod trace;
+pub(crate) mod units;
 
 use std::collections::BTreeMap;
 

@@ -38,6 +38,10 @@ enum ReportFormat {
     Json,
     /// For a merge request or a wiki
     Markdown,
+    /// Trace events that the Perfetto viewer opens
+    Perfetto,
+    /// OpenTelemetry traces, as a collector takes them (OTLP, JSON)
+    Otlp,
 }
 
 impl Analyze {
@@ -70,6 +74,13 @@ impl Analyze {
             ReportFormat::Json => report
                 .to_json()
                 .map_err(|e| Failure::Other(e.to_string()))?,
+            ReportFormat::Perfetto => pretty(&report::trace::perfetto::trace(report))?,
+            ReportFormat::Otlp => pretty(&report::trace::otlp::request(report))?,
         })
     }
+}
+
+fn pretty(value: &serde_json::Value) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Other(e.to_string()))?;
+    Ok(text + "\n")
 }

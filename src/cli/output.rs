@@ -18,6 +18,43 @@ pub(crate) fn color() -> bool {
         && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
+/// JSON, indented, with a line's end.
+pub(crate) fn json(value: &serde_json::Value) -> Result<Vec<u8>, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Other(e.to_string()))?;
+    Ok((text + "\n").into_bytes())
+}
+
+/// The format of a picture, by the ending of its file's name; SVG on standard output.
+pub(crate) fn picture_format(
+    path: Option<&Path>,
+) -> Result<phasescope::plot::render::Format, Failure> {
+    use phasescope::plot::render::Format;
+    let Some(path) = path.filter(|p| *p != Path::new("-")) else {
+        return Ok(Format::Svg);
+    };
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    match ending.to_lowercase().as_str() {
+        "svg" => Ok(Format::Svg),
+        "png" => Ok(Format::Png),
+        _ => Err(Failure::Usage(format!(
+            "{}: a picture's name ends in .svg or .png",
+            path.display()
+        ))),
+    }
+}
+
+/// Writes a picture.
+pub(crate) fn picture(
+    scene: &phasescope::plot::scene::Scene,
+    path: Option<&Path>,
+) -> Result<(), Failure> {
+    let format = picture_format(path)?;
+    let bytes = phasescope::plot::render::draw(scene, format)?;
+    let mut out = Output::open(path)?;
+    out.put_bytes(&bytes)?;
+    out.finish()
+}
+
 /// Where the data goes; a file is written whole or not at all.
 pub(crate) enum Output {
     Stdout(BufWriter<io::StdoutLock<'static>>),
@@ -56,9 +93,13 @@ impl Output {
     }
 
     pub(crate) fn put(&mut self, s: &str) -> Result<(), Failure> {
+        self.put_bytes(s.as_bytes())
+    }
+
+    pub(crate) fn put_bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let done = match self {
-            Output::Stdout(w) => w.write_all(s.as_bytes()),
-            Output::File { out, .. } => out.write_all(s.as_bytes()),
+            Output::Stdout(w) => w.write_all(bytes),
+            Output::File { out, .. } => out.write_all(bytes),
         };
         done.map_err(|e| self.failed(e))
     }

@@ -57,6 +57,21 @@ pub fn pieces(report: &Report) -> Vec<Piece> {
     out
 }
 
+/// The capture alone, without its heading.
+pub fn capture_pieces(report: &Report) -> Vec<Piece> {
+    let mut out = vec![];
+    capture(&report.capture, &mut out);
+    out.retain(|p| !matches!(p, Piece::Heading(1, _)));
+    out
+}
+
+/// One migration.
+pub fn migration_pieces(m: &Migration) -> Vec<Piece> {
+    let mut out = vec![];
+    migration(m, &mut out);
+    out
+}
+
 fn pair(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
@@ -398,7 +413,7 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
             vec![
                 r.index.to_string(),
                 seconds(r.start_offset_ns),
-                duration(r.end_offset_ns - r.start_offset_ns),
+                duration(r.end_offset_ns.saturating_sub(r.start_offset_ns)),
                 count(r.pages),
                 count(r.zero_pages),
                 bytes(r.bytes),

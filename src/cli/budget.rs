@@ -1,0 +1,120 @@
+//! `phasescope budget`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use phasescope::plot::budget::{self, Bar, Options, Scale};
+use phasescope::stats::runs::Run;
+use phasescope::stats::table;
+
+use super::output::{complain, picture, picture_format};
+use super::runs::Runs;
+use super::{EXIT_CODES, Failure, exit};
+
+/// Draw where the time went: stacked bars of the phases
+///
+/// One bar for each run, or for the mean of each group.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Budget {
+    #[command(flatten)]
+    runs: Runs,
+
+    /// Factors to group by: a bar is the mean of a group.
+    #[arg(short, long, value_name = "FACTOR", value_delimiter = ',')]
+    group: Vec<String>,
+
+    /// How long the bars are.
+    #[arg(long, value_enum, default_value_t = Length::Percent)]
+    scale: Length,
+
+    /// What becomes of the time between phases.
+    #[arg(long, value_enum, default_value_t = Gaps::Show)]
+    gaps: Gaps,
+
+    /// Heading of the picture.
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+
+    /// The picture: NAME.svg or NAME.png; SVG on standard output, if not given.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Length {
+    /// Every bar is the whole of its time
+    Percent,
+    /// Seconds
+    Seconds,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Gaps {
+    /// A segment of its own
+    Show,
+    /// Left out: the phases fill the bar
+    Hide,
+}
+
+impl Budget {
+    pub(crate) fn run(&self) -> Result<u8, Failure> {
+        picture_format(self.output.as_deref())?;
+        self.runs.check(&self.group)?;
+        let runs = self.runs.load()?;
+        if runs.is_empty() {
+            complain("no completed migration in any file");
+            return Ok(exit::NO_MIGRATION);
+        }
+        let bars = self.bars(&runs);
+        let title = match (&self.title, self.group.is_empty()) {
+            (Some(t), _) => t.clone(),
+            (None, true) => "Where the time went".to_owned(),
+            (None, false) => format!("Where the time went: means by {}", self.group.join(", ")),
+        };
+        let options = Options {
+            title,
+            scale: match self.scale {
+                Length::Percent => Scale::Percent,
+                Length::Seconds => Scale::Seconds,
+            },
+            gaps: self.gaps == Gaps::Show,
+        };
+        picture(&budget::scene(&bars, &options)?, self.output.as_deref())?;
+        Ok(exit::FOUND)
+    }
+
+    fn bars(&self, runs: &[Run]) -> Vec<Bar> {
+        let bar = |r: &Run| {
+            let bar = Bar::of(&r.label(), &r.migration);
+            if bar.is_none() {
+                complain(&format!("warning: {}: no phase is bounded", r.label()));
+            }
+            bar
+        };
+        if self.group.is_empty() {
+            return runs.iter().filter_map(bar).collect();
+        }
+        let mut groups: Vec<(Vec<String>, Vec<Bar>)> = vec![];
+        for r in runs {
+            let key = r.group(&self.group);
+            let Some(bar) = bar(r) else { continue };
+            match groups.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, bars)) => bars.push(bar),
+                None => groups.push((key, vec![bar])),
+            }
+        }
+        groups.sort_by(|(a, _), (b, _)| {
+            let mut orders = a.iter().zip(b).map(|(a, b)| table::natural(a, b));
+            orders
+                .find(|o| o.is_ne())
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        groups
+            .iter()
+            .filter_map(|(key, bars)| {
+                Bar::mean(&format!("{} (n={})", key.join(" · "), bars.len()), bars)
+            })
+            .collect()
+    }
+}

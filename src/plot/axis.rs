@@ -1,0 +1,107 @@
+//! Axes: where ticks stand, what they say, and the frame of a plot.
+
+use super::palette::{FAINT, GRID, INK};
+use super::scene::{Align, Scene, size};
+
+/// One dimension of a plot: values mapped to pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct Axis {
+    /// Value at `from`.
+    pub low: f64,
+    /// Value at `to`.
+    pub high: f64,
+    /// Pixel of `low`.
+    pub from: f64,
+    /// Pixel of `high`.
+    pub to: f64,
+}
+
+impl Axis {
+    /// The pixel of a value.
+    pub fn at(&self, value: f64) -> f64 {
+        let span = self.high - self.low;
+        if span <= 0.0 || !value.is_finite() {
+            return self.from;
+        }
+        self.from + (value - self.low) / span * (self.to - self.from)
+    }
+
+    /// Pixels of a length.
+    pub fn length(&self, value: f64) -> f64 {
+        (self.at(self.low + value) - self.from).abs()
+    }
+
+    /// Round values along it, about `wanted`, with their words.
+    pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+        let step = step(self.high - self.low, wanted);
+        if step <= 0.0 || !step.is_finite() {
+            return vec![(self.low, number(self.low, 0))];
+        }
+        let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
+        let first = (self.low / step - 1e-9).ceil();
+        (0..64)
+            .map(|i| (first + f64::from(i)) * step)
+            .take_while(|v| *v <= self.high + step * 1e-9)
+            .map(|v| (v, number(v, digits)))
+            .collect()
+    }
+}
+
+fn number(v: f64, digits: usize) -> String {
+    let v = if v == 0.0 { 0.0 } else { v };
+    format!("{v:.digits$}")
+}
+
+/// A round step: 1, 2 or 5 times a power of ten.
+fn step(span: f64, wanted: usize) -> f64 {
+    if span <= 0.0 || !span.is_finite() {
+        return 0.0;
+    }
+    let rough = span / wanted.max(1) as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    let part = rough / power;
+    let nice = match part {
+        p if p <= 1.0 => 1.0,
+        p if p <= 2.0 => 2.0,
+        p if p <= 5.0 => 5.0,
+        _ => 10.0,
+    };
+    nice * power
+}
+
+/// The smallest round value that is not below `max`: where an axis from nought should end.
+pub fn ceiling(max: f64, wanted: usize) -> f64 {
+    let s = step(max, wanted);
+    if s <= 0.0 {
+        return 1.0;
+    }
+    (max / s - 1e-9).ceil() * s
+}
+
+/// Vertical grid lines and their ticks below; `x` over `top..bottom`.
+pub fn horizontal(scene: &mut Scene, x: &Axis, top: f64, bottom: f64, name: &str) {
+    for (v, words) in x.ticks(8) {
+        let px = x.at(v);
+        scene.line(vec![(px, top), (px, bottom)], GRID, 1);
+        scene.line(vec![(px, bottom), (px, bottom + 4.0)], FAINT, 1);
+        scene.text(px, bottom + 14.0, &words, size::SMALL, Align::Middle);
+    }
+    scene.line(vec![(x.from, bottom), (x.to, bottom)], INK, 1);
+    let middle = (x.from + x.to) / 2.0;
+    scene.text(middle, bottom + 34.0, name, size::LABEL, Align::Middle);
+}
+
+/// Horizontal grid lines and their ticks to the left; `y` over `left..right`.
+pub fn vertical(scene: &mut Scene, y: &Axis, left: f64, right: f64, name: &str) {
+    let wanted = ((y.from - y.to).abs() / 40.0).clamp(2.0, 8.0) as usize;
+    let mut widest = 0.0_f64;
+    for (v, words) in y.ticks(wanted) {
+        let py = y.at(v);
+        scene.line(vec![(left, py), (right, py)], GRID, 1);
+        scene.text(left - 7.0, py, &words, size::SMALL, Align::End);
+        widest = widest.max(super::font::width(&words, size::SMALL));
+    }
+    scene.line(vec![(left, y.from), (left, y.to)], INK, 1);
+    let middle = f64::midpoint(y.from, y.to);
+    scene.upright(left - widest - 22.0, middle, name, size::LABEL);
+}
