@@ -2,11 +2,15 @@
 //!
 //! A connection's protocol is found by its content, on any port, and decided once.
 
+pub mod amqp;
+mod cloud;
 pub mod event;
 mod guest;
+pub mod http;
 mod libvirt;
 mod qemu;
 mod rounds;
+pub(crate) mod secret;
 
 use phasescope_parsers::libvirt::header as rpc;
 use phasescope_parsers::qemu::{self as migration, Probe, resync};
@@ -169,6 +173,8 @@ enum Conversation {
     Undecided(Box<Undecided>),
     Libvirt(Box<libvirt::Connection>),
     Qemu(Box<qemu::Connection>),
+    Amqp(Box<amqp::Connection>),
+    Http(Box<http::Connection>),
     /// Some other protocol.
     Unknown,
 }
@@ -256,6 +262,8 @@ impl<S: Sink> Dispatch<'_, S> {
         match state {
             Conversation::Qemu(c) => c.data(flow.id, direction, stamp, offset, bytes, self.sink),
             Conversation::Libvirt(c) => c.data(flow, direction, stamp, bytes, self.sink),
+            Conversation::Amqp(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
+            Conversation::Http(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
             Conversation::Unknown => {}
             Conversation::New => {
                 *state = Conversation::Undecided(Box::default());
@@ -302,6 +310,8 @@ impl<S: Sink> Dispatch<'_, S> {
         match state {
             Conversation::Qemu(c) => c.gap(flow.id, direction, stamp, length, self.sink),
             Conversation::Libvirt(c) => c.gap(flow, direction, stamp, length, self.sink),
+            Conversation::Amqp(c) => c.gap(flow, direction, (offset, length), self.sink),
+            Conversation::Http(c) => c.gap(flow, direction, (offset, length), self.sink),
             Conversation::New => *state = Conversation::Undecided(Box::default()),
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
@@ -310,7 +320,7 @@ impl<S: Sink> Dispatch<'_, S> {
             }
             Conversation::Unknown => {}
         }
-        if matches!(state, Conversation::Qemu(_) | Conversation::Libvirt(_)) {
+        if !matches!(state, Conversation::Undecided(_) | Conversation::Unknown) {
             self.sink.event(Event {
                 stamp,
                 begin: stamp,
@@ -351,6 +361,17 @@ impl<S: Sink> Dispatch<'_, S> {
                 }
                 Protocol::LibvirtRpc
             }
+            Conversation::Amqp(c) => {
+                c.end(flow, self.sink);
+                if c.lost_step() {
+                    self.oddities.note("amqp-out-of-step");
+                }
+                Protocol::Amqp
+            }
+            Conversation::Http(c) => {
+                c.end(flow, self.sink);
+                Protocol::Http
+            }
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
                 return;
@@ -382,6 +403,12 @@ fn begin(
     match protocol {
         Protocol::LibvirtRpc => {
             Conversation::Libvirt(Box::new(libvirt::Connection::new(place == Where::Middle)))
+        }
+        Protocol::Amqp => {
+            Conversation::Amqp(Box::new(amqp::Connection::new(place == Where::Middle)))
+        }
+        Protocol::Http => {
+            Conversation::Http(Box::new(http::Connection::new(place == Where::Middle)))
         }
         Protocol::QemuMigration => {
             let middle = (place == Where::Middle).then_some(at);
@@ -467,13 +494,16 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
         _ => {}
     }
     if start {
-        return Verdict::No;
+        return cloud::verdict(bytes, start);
     }
     match resync::search(bytes, migration::DEFAULT_PAGE_SIZE, |_| false) {
         resync::Found::Record(_) | resync::Found::Footer(_) => {
             Verdict::Is(Protocol::QemuMigration, Where::Middle)
         }
-        resync::Found::NeedMore(_) => Verdict::NeedMore,
-        resync::Found::Nothing(_) => Verdict::No,
+        resync::Found::NeedMore(_) => match cloud::verdict(bytes, start) {
+            Verdict::No => Verdict::NeedMore,
+            decided => decided,
+        },
+        resync::Found::Nothing(_) => cloud::verdict(bytes, start),
     }
 }

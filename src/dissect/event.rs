@@ -18,6 +18,10 @@ pub enum Protocol {
     LibvirtRpc,
     /// Main channel of a QEMU migration stream.
     QemuMigration,
+    /// AMQP 0-9-1.
+    Amqp,
+    /// HTTP/1.
+    Http,
 }
 
 impl Protocol {
@@ -26,6 +30,8 @@ impl Protocol {
         match self {
             Protocol::LibvirtRpc => "libvirt-rpc",
             Protocol::QemuMigration => "qemu-migration",
+            Protocol::Amqp => "amqp",
+            Protocol::Http => "http",
         }
     }
 }
@@ -68,6 +74,10 @@ pub enum Kind {
     Rpc(Box<Rpc>),
     /// Something in a migration stream, or on its return path.
     Qemu(Qemu),
+    /// A method or a message of AMQP.
+    Amqp(Box<super::amqp::Amqp>),
+    /// A request or a response of HTTP.
+    Http(Box<super::http::Http>),
     /// Guest traffic.
     Guest(Guest),
 }

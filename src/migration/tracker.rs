@@ -113,6 +113,7 @@ impl Tracker {
             Kind::Recognised(protocol, info) => self.recognised(*protocol, event, info),
             Kind::Ended(protocol, info) => self.ended(*protocol, info),
             Kind::Closing { .. } => {}
+            Kind::Amqp(_) | Kind::Http(_) => {}
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
                     if let Some(s) = self.sessions.get_mut(&flow) {
@@ -144,6 +145,7 @@ impl Tracker {
                 self.streams
                     .insert(info.id, Stream::new(info.clone(), source));
             }
+            Protocol::Amqp | Protocol::Http => {}
         }
     }
 
@@ -161,6 +163,7 @@ impl Tracker {
                     s.ended = true;
                 }
             }
+            Protocol::Amqp | Protocol::Http => {}
         }
     }
 

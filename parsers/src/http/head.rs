@@ -288,6 +288,7 @@ pub(crate) enum Line {
 }
 
 /// A decoded head.
+#[derive(Clone)]
 pub(crate) struct Head {
     pub(crate) line: Line,
     pub(crate) headers: Headers,
