@@ -17,6 +17,7 @@ use phasescope_parsers::qemu::return_path::Message;
 use super::assemble;
 use super::guests::GuestLogs;
 use super::markers::Signal;
+use super::openstack::{Cloud, Story};
 use super::records::{Attempt, CallRecord, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream};
 use super::{Clock, Migration};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
@@ -94,6 +95,7 @@ pub struct Tracker {
     streams: BTreeMap<u64, Stream>,
     attempts: Vec<Attempt>,
     guests: GuestLogs,
+    cloud: Cloud,
     told: u32,
 }
 
@@ -113,7 +115,7 @@ impl Tracker {
             Kind::Recognised(protocol, info) => self.recognised(*protocol, event, info),
             Kind::Ended(protocol, info) => self.ended(*protocol, info),
             Kind::Closing { .. } => {}
-            Kind::Amqp(_) | Kind::Http(_) => {}
+            Kind::Amqp(_) | Kind::Http(_) => self.cloud.event(event),
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
                     if let Some(s) = self.sessions.get_mut(&flow) {
@@ -145,7 +147,7 @@ impl Tracker {
                 self.streams
                     .insert(info.id, Stream::new(info.clone(), source));
             }
-            Protocol::Amqp | Protocol::Http => {}
+            Protocol::Amqp | Protocol::Http => self.cloud.recognised(info),
         }
     }
 
@@ -163,7 +165,7 @@ impl Tracker {
                     s.ended = true;
                 }
             }
-            Protocol::Amqp | Protocol::Http => {}
+            Protocol::Amqp | Protocol::Http => self.cloud.ended(info),
         }
     }
 
@@ -387,7 +389,8 @@ impl Tracker {
             let session = self.sessions.get(&a.session);
             let over = session.is_none_or(|s| s.ended)
                 || (a.has(Signal::FinishReply) && !a.first_on_session);
-            over && old(a.last) && self.streams_ended(a)
+            let told = self.cloud.claim(a).is_none_or(|s| self.cloud.settled(s, now));
+            over && told && old(a.last) && self.streams_ended(a)
         }) {
             out.push(self.tell(i));
         }
@@ -400,11 +403,17 @@ impl Tracker {
             .iter()
             .filter(|(_, s)| s.ended && old(s.info.last.time))
             .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, s)))
+            .filter(|(_, s)| self.cloud.awaits(s.info.first.time).is_none())
             .map(|(id, _)| *id)
             .collect();
         for id in lone {
             if let Some(stream) = self.streams.remove(&id) {
                 out.push(self.tell_stream(stream));
+            }
+        }
+        for id in self.cloud.over(now) {
+            if !self.attempts.iter().any(|a| self.cloud.claim(a) == Some(id)) {
+                out.extend(self.tell_story(id));
             }
         }
         let attempts = &self.attempts;
@@ -420,6 +429,9 @@ impl Tracker {
         let mut out = Vec::new();
         while !self.attempts.is_empty() {
             out.push(self.tell(0));
+        }
+        for id in self.cloud.left() {
+            out.extend(self.tell_story(id));
         }
         while let Some((_, stream)) = self.streams.pop_first() {
             out.push(self.tell_stream(stream));
@@ -472,14 +484,38 @@ impl Tracker {
             .iter()
             .filter_map(|id| self.streams.remove(id))
             .collect();
-        self.assemble(Some(&attempt), &streams)
+        let story = self.cloud.claim(&attempt);
+        let story = story.and_then(|id| self.cloud.take(id));
+        self.assemble(Some(&attempt), &streams, story.as_ref())
     }
 
     fn tell_stream(&mut self, stream: Stream) -> Migration {
-        self.assemble(None, &[stream])
+        self.assemble(None, &[stream], None)
     }
 
-    fn assemble(&mut self, attempt: Option<&Attempt>, streams: &[Stream]) -> Migration {
+    /// Makes the migration of a cloud's story whose libvirt part was not understood.
+    fn tell_story(&mut self, id: u64) -> Option<Migration> {
+        let claimed: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| self.cloud.awaits(s.info.first.time) == Some(id))
+            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, s)))
+            .map(|(id, _)| *id)
+            .collect();
+        let story = self.cloud.take(id)?;
+        let streams: Vec<Stream> = claimed
+            .iter()
+            .filter_map(|id| self.streams.remove(id))
+            .collect();
+        Some(self.assemble(None, &streams, Some(&story)))
+    }
+
+    fn assemble(
+        &mut self,
+        attempt: Option<&Attempt>,
+        streams: &[Stream],
+        story: Option<&Story>,
+    ) -> Migration {
         self.told += 1;
         self.guests.settle(self.now);
         let parts = assemble::Parts {
@@ -490,6 +526,8 @@ impl Tracker {
             clock: Clock {
                 first: self.first.unwrap_or_default(),
             },
+            story,
+            now: self.now,
         };
         assemble::migration(self.told, &parts)
     }

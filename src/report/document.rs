@@ -155,6 +155,7 @@ fn migration(m: &Migration, out: &mut Vec<Piece>) {
         Driver::LibvirtP2p => "libvirt, peer to peer",
         Driver::LibvirtTunnelled => "libvirt, tunnelled",
         Driver::LibvirtDirect => "libvirt, driven by a client",
+        Driver::Openstack => "OpenStack Nova, through libvirt",
         Driver::None => "not seen; only the stream is in the capture",
     };
     let technique = match m.technique {
