@@ -11,6 +11,7 @@ mod libvirt;
 mod qemu;
 mod rounds;
 pub(crate) mod secret;
+mod taps;
 
 use phasescope_parsers::libvirt::header as rpc;
 use phasescope_parsers::qemu::{self as migration, Probe, resync};
@@ -89,6 +90,7 @@ pub struct Traffic {
 pub struct Dissector {
     flows: Flows<Conversation>,
     guests: guest::Guests,
+    taps: taps::Taps,
     traffic: Traffic,
     /// Bytes that wait for a decision.
     undecided: usize,
@@ -120,6 +122,11 @@ impl Dissector {
         }
         self.guests
             .packet(&packet, frame.interface, stamp, &mut |e| sink.event(e));
+        if self.taps.repeats(&packet, frame.interface, stamp.time) {
+            traffic.oddities.note("seen-at-another-tap");
+            let place = self.flows.place(&packet);
+            return Some((packet, place));
+        }
         let mut dispatch = Dispatch {
             sink,
             oddities: &mut traffic.oddities,

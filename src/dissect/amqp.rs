@@ -267,7 +267,10 @@ fn said(method: &Method<'_>) -> Said {
         Arguments::Open { vhost } => vec![("vhost", vhost.to_string())],
         Arguments::Close { reply_code, .. } => vec![("reply_code", reply_code.to_string())],
         Arguments::ExchangeDeclare { exchange, kind } => {
-            vec![("exchange", exchange.to_string()), ("type", kind.to_string())]
+            vec![
+                ("exchange", exchange.to_string()),
+                ("type", kind.to_string()),
+            ]
         }
         Arguments::QueueDeclare { queue } | Arguments::Consume { queue } => {
             vec![("queue", queue.to_string())]
@@ -302,9 +305,7 @@ fn said(method: &Method<'_>) -> Said {
 }
 
 fn message(content: &Content<'_, Stamp>) -> Message {
-    let compressed = content
-        .properties
-        .is_some_and(|p| p.compression.is_some());
+    let compressed = content.properties.is_some_and(|p| p.compression.is_some());
     Message {
         method: content.method,
         exchange: content.exchange.to_owned(),

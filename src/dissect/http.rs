@@ -8,7 +8,9 @@ use phasescope_parsers::http::{
     self as parser, Decoder, Item, MAX_EXPECTED, Method, Request as Asked, Response as Answered,
     Side,
 };
-use phasescope_parsers::openstack::{Classified, Fields, classify, request_fields, response_fields};
+use phasescope_parsers::openstack::{
+    Classified, Fields, classify, request_fields, response_fields,
+};
 
 use super::Sink;
 use super::event::{Event, Kind};
@@ -254,11 +256,11 @@ impl Connection {
         });
         let base = half.base.unwrap_or(0);
         if sink.wants_bytes() {
-            let resolved = half
-                .clear
-                .walk(side, &pieces, half.decoder.resolved(), &mut |at, bytes| {
-                    sink.reveal(flow.id, direction, base + at, bytes);
-                });
+            let resolved =
+                half.clear
+                    .walk(side, &pieces, half.decoder.resolved(), &mut |at, bytes| {
+                        sink.reveal(flow.id, direction, base + at, bytes);
+                    });
             sink.resolved(flow.id, direction, base + resolved);
         }
         let answers = &mut halves[direction.reverse().index()].decoder;

@@ -18,7 +18,7 @@ use crate::dissect::event::{self, Event};
 use crate::dissect::http::{Http, Request, Response};
 use crate::net::{Endpoint, FlowInfo, Stamp};
 use crate::time::Timestamp;
-use clients::{Authentication, Clients};
+use clients::Clients;
 pub use report::{Account, HttpCall, RpcCall, SubPhase};
 pub(super) use report::{account, merge_outcome, notes};
 use story::{Asked, HttpRecord, MAX_KEPT, RpcRecord};
@@ -249,6 +249,7 @@ impl Cloud {
         rpc.request(m.method, mark);
         if rpc.object.as_deref() == Some("Migration.save")
             && let Some(status) = &rpc.status
+            && story.status() != Some(status)
         {
             story.statuses.push((status.clone(), i));
         }

@@ -389,7 +389,10 @@ impl Tracker {
             let session = self.sessions.get(&a.session);
             let over = session.is_none_or(|s| s.ended)
                 || (a.has(Signal::FinishReply) && !a.first_on_session);
-            let told = self.cloud.claim(a).is_none_or(|s| self.cloud.settled(s, now));
+            let told = self
+                .cloud
+                .claim(a)
+                .is_none_or(|s| self.cloud.settled(s, now));
             over && told && old(a.last) && self.streams_ended(a)
         }) {
             out.push(self.tell(i));
@@ -412,7 +415,11 @@ impl Tracker {
             }
         }
         for id in self.cloud.over(now) {
-            if !self.attempts.iter().any(|a| self.cloud.claim(a) == Some(id)) {
+            if !self
+                .attempts
+                .iter()
+                .any(|a| self.cloud.claim(a) == Some(id))
+            {
                 out.extend(self.tell_story(id));
             }
         }

@@ -51,13 +51,6 @@ pub(super) struct Login {
     used: bool,
 }
 
-impl Login {
-    /// Its first byte.
-    pub(super) fn start(&self) -> Stamp {
-        self.discovery.map_or(self.request.begin, |m| m.begin)
-    }
-}
-
 /// What is known of the token that a request to migrate gave.
 #[derive(Debug, Clone)]
 pub(super) enum Authentication {

@@ -4,9 +4,9 @@ use phasescope_parsers::openstack::Call;
 use phasescope_parsers::oslo::Kind;
 
 use super::clients::Authentication;
+use super::first;
 use super::report::SubPhase;
 use super::story::{HttpRecord, RpcRecord, Story};
-use super::first;
 use crate::migration::markers::{PhaseName, Signal};
 use crate::migration::records::Mark;
 use crate::migration::{Boundary, Certainty, Clock, Phase};
@@ -40,15 +40,24 @@ impl Story {
         add(Signal::MigrationPublished, live.and_then(RpcRecord::begin));
         let pre = self.rpc("pre_live_migration");
         add(Signal::PreCall, pre.and_then(RpcRecord::begin));
-        add(Signal::PreReplyDelivered, pre.and_then(|r| r.reply_delivered));
-        add(Signal::PreReplyPublished, pre.and_then(|r| r.reply_published));
+        add(
+            Signal::PreReplyDelivered,
+            pre.and_then(|r| r.reply_delivered),
+        );
+        add(
+            Signal::PreReplyPublished,
+            pre.and_then(|r| r.reply_published),
+        );
         let running = self.saved("running");
         add(Signal::RunningSaved, running.and_then(RpcRecord::begin));
         let Some(post) = self.rpc("post_live_migration_at_destination") else {
             return out;
         };
         add(Signal::PostCall, post.published.map(|m| first(m.begin)));
-        add(Signal::PostCallDelivered, post.delivered.map(|m| first(m.begin)));
+        add(
+            Signal::PostCallDelivered,
+            post.delivered.map(|m| first(m.begin)),
+        );
         let ended = match post.kind {
             Kind::Cast => self.end_of_cast(post),
             _ => vec![
@@ -190,12 +199,8 @@ impl Steps<'_> {
             let rpcs = self.story.rpcs.iter();
             rpcs.filter(|r| methods.contains(&r.method.as_str()))
         };
-        let start = all()
-            .filter_map(RpcRecord::begin)
-            .min_by_key(|m| m.stamp);
-        let end = all()
-            .filter_map(RpcRecord::answer)
-            .max_by_key(|m| m.stamp);
+        let start = all().filter_map(RpcRecord::begin).min_by_key(|m| m.stamp);
+        let end = all().filter_map(RpcRecord::answer).max_by_key(|m| m.stamp);
         self.step(
             name,
             start.map(|m| ("rpc-request", m)),
@@ -318,14 +323,22 @@ impl Steps<'_> {
 }
 
 /// When the migration's record says that it is over, from the start of the first phase.
-pub(in crate::migration) fn settled_of(story: &Story, phases: &[Phase], clock: Clock) -> Option<i64> {
+pub(in crate::migration) fn settled_of(
+    story: &Story,
+    phases: &[Phase],
+    clock: Clock,
+) -> Option<i64> {
     let end = story.saved("completed").and_then(RpcRecord::answer)?;
     let start = phases.first()?.start.as_ref()?;
     Some(clock.moment(end.stamp).offset_ns - start.offset_ns)
 }
 
 /// From the first sign to the last one, for a migration that did not come to its end.
-pub(in crate::migration) fn elapsed_of(story: &Story, phases: &[Phase], clock: Clock) -> Option<i64> {
+pub(in crate::migration) fn elapsed_of(
+    story: &Story,
+    phases: &[Phase],
+    clock: Clock,
+) -> Option<i64> {
     let first = story.first.since(clock.first);
     let last = story.last.since(clock.first);
     let starts = phases.iter().filter_map(|p| p.start.as_ref());

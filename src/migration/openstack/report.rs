@@ -336,8 +336,10 @@ fn cold(story: &Story) -> Outcome {
         let f = r.failure.as_ref()?;
         Some(format!("{why}; {} failed: {f}", r.method))
     });
-    let finished = matches!(story.status(), Some("finished" | "confirmed" | "confirming"))
-        || story.rpc("finish_resize").is_some();
+    let finished = matches!(
+        story.status(),
+        Some("finished" | "confirmed" | "confirming")
+    ) || story.rpc("finish_resize").is_some();
     let result = match (&failure, finished) {
         (Some(_), _) => OutcomeKind::Failed,
         (None, true) => OutcomeKind::Completed,
@@ -363,9 +365,9 @@ pub(in crate::migration) fn notes(story: &Story, phases: &[Phase]) -> Vec<String
              from the first message of it that is",
         ),
         Some(Authentication::Issued(_)) => {}
-        Some(Authentication::Shared) => say(
-            "authentication is shared: the token was issued for an earlier request to migrate",
-        ),
+        Some(Authentication::Shared) => {
+            say("authentication is shared: the token was issued for an earlier request to migrate")
+        }
         Some(Authentication::Older) => {
             say("no authentication: the client used a token that it had got long before");
         }

@@ -193,7 +193,9 @@ impl Story {
     /// The first RPC of this method that fits best: one with an answer before one without.
     pub(in crate::migration) fn rpc(&self, method: &str) -> Option<&RpcRecord> {
         let all = || self.rpcs.iter().filter(|r| r.method == method);
-        all().find(|r| r.answer().is_some()).or_else(|| all().next())
+        all()
+            .find(|r| r.answer().is_some())
+            .or_else(|| all().next())
     }
 
     /// The RPC that saved the migration with this status.
