@@ -64,7 +64,6 @@ struct Open {
     number: u64,
     instance: Option<String>,
     wish: Wish,
-    client: String,
     asked: Asked,
     /// The story that was begun by its RPC.
     story: Option<u64>,
@@ -157,7 +156,16 @@ impl Cloud {
             _ if LIVE.contains(&method) => Wish::Live,
             _ if COLD.contains(&method) => Wish::Cold,
             "migrate_server" if e.namespace.as_deref() == Some("compute_task") => Wish::Unknown,
-            _ => return self.about(e),
+            _ => {
+                let id = self.about(e)?;
+                // What an external event sets off goes by the event's request id.
+                if method == "external_instance_event" {
+                    for request in [&e.request_id, &e.global_request_id].into_iter().flatten() {
+                        self.requests.entry(request.clone()).or_insert(id);
+                    }
+                }
+                return Some(id);
+            }
         };
         // A reply's or a return's exchange begins nothing.
         if m.method == ContentMethod::Return {
@@ -321,7 +329,6 @@ impl Cloud {
             number: q.number,
             instance: call.server.clone(),
             wish,
-            client: client.to_string(),
             asked,
             story: None,
         });
@@ -415,7 +422,7 @@ impl Cloud {
         let again = story
             .asked
             .as_ref()
-            .is_some_and(|a| a.response.is_some() && a.client != open.client);
+            .is_some_and(|a| a.response.is_some() && a.begin <= open.asked.begin);
         if again {
             return;
         }
@@ -516,15 +523,23 @@ impl Story {
             self.left_out += 1;
             return;
         }
-        // The same request behind a proxy.
-        let again = |h: &HttpRecord| {
-            (&h.request.call, h.request.method) == (&q.call, q.method)
-                && h.request.token == q.token
-                && h.begin.time <= q.begin.time
-                && mark.stamp.time <= h.end.stamp.time
+        // The same request behind a proxy lies inside the client's.
+        let same = |h: &&mut HttpRecord| {
+            (&h.request.call, h.request.method) == (&q.call, q.method) && h.request.token == q.token
         };
-        if self.requests.iter().any(again) {
-            return;
+        let inside =
+            |a: (Stamp, Stamp), b: (Stamp, Stamp)| b.0.time <= a.0.time && a.1.time <= b.1.time;
+        let new = (q.begin, mark.stamp);
+        for h in self.requests.iter_mut().filter(same) {
+            let old = (h.begin, h.end.stamp);
+            if inside(new, old) {
+                return;
+            }
+            if inside(old, new) {
+                h.request = q.clone();
+                (h.status, h.begin, h.end) = (r.status, q.begin, mark);
+                return;
+            }
         }
         self.requests.push(HttpRecord {
             request: q.clone(),

@@ -6,7 +6,7 @@ use phasescope_parsers::oslo::Kind;
 use super::clients::Authentication;
 use super::first;
 use super::report::SubPhase;
-use super::story::{HttpRecord, RpcRecord, Story};
+use super::story::{HttpRecord, RpcRecord, Story, Wish};
 use crate::migration::markers::{PhaseName, Signal};
 use crate::migration::records::Mark;
 use crate::migration::{Boundary, Certainty, Clock, Phase};
@@ -25,6 +25,9 @@ impl Story {
     /// Everything in it that can bound a phase. `libvirt_end`: where libvirt's part ended.
     pub(in crate::migration) fn signals(&self, libvirt_end: Option<Mark>) -> Vec<(Signal, Mark)> {
         let mut out = Vec::new();
+        if self.wish == Wish::Cold {
+            return out;
+        }
         let mut add = |signal, mark: Option<Mark>| out.extend(mark.map(|m| (signal, m)));
         if let Some(asked) = &self.asked {
             if let Authentication::Issued(login) = &asked.authentication {
