@@ -36,6 +36,9 @@ const MAX_OPEN: usize = 1024;
 /// A story that has come to its end is told so long after its last message. Nanoseconds.
 const SETTLE_NS: i64 = 15_000_000_000;
 
+/// One whose hosts have come to their end without a word of the cloud. Nanoseconds.
+const HOSTS_OVER_NS: i64 = 60_000_000_000;
+
 /// Any other story is told after so long a silence. Nanoseconds.
 const IDLE_NS: i64 = 1_800_000_000_000;
 
@@ -461,17 +464,24 @@ impl Cloud {
         }
     }
 
-    /// Is the story over, and has it been for a while?
-    pub(super) fn settled(&self, id: u64, now: Timestamp) -> bool {
+    /// Is the story over, and has it been for a while? `hosts`: libvirt's part ended then.
+    pub(super) fn settled(&self, id: u64, now: Timestamp, hosts: Option<Timestamp>) -> bool {
         self.stories.get(&id).is_none_or(|s| {
-            let wait = if s.ended() { SETTLE_NS } else { IDLE_NS };
-            now.since(s.last) > wait
+            let (wait, last) = match hosts {
+                _ if s.ended() => (SETTLE_NS, s.last),
+                Some(hosts) => (HOSTS_OVER_NS, s.last.max(hosts)),
+                None => (IDLE_NS, s.last),
+            };
+            now.since(last) > wait
         })
     }
 
     /// Stories that are over, or too many.
     pub(super) fn over(&self, now: Timestamp) -> Vec<u64> {
-        let settled = self.stories.keys().filter(|id| self.settled(**id, now));
+        let settled = self
+            .stories
+            .keys()
+            .filter(|id| self.settled(**id, now, None));
         let excess = self.stories.len().saturating_sub(MAX_STORIES);
         settled
             .chain(self.stories.keys().take(excess))

@@ -392,7 +392,7 @@ impl Tracker {
             let told = self
                 .cloud
                 .claim(a)
-                .is_none_or(|s| self.cloud.settled(s, now));
+                .is_none_or(|s| self.cloud.settled(s, now, Some(a.last)));
             over && told && old(a.last) && self.streams_ended(a)
         }) {
             out.push(self.tell(i));

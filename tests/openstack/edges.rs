@@ -17,13 +17,13 @@ fn names(m: &Migration) -> Vec<&'static str> {
     m.phases.iter().map(|p| p.name.name()).collect()
 }
 
-fn start<'m>(m: &'m Migration, name: PhaseName) -> (&'m str, i64) {
+fn start(m: &Migration, name: PhaseName) -> (&str, i64) {
     let p = m.phases.iter().find(|p| p.name == name).unwrap();
     let b = p.start.as_ref().unwrap();
     (&b.marker, b.offset_ns / 1_000_000)
 }
 
-fn end<'m>(m: &'m Migration, name: PhaseName) -> (&'m str, i64) {
+fn end(m: &Migration, name: PhaseName) -> (&str, i64) {
     let p = m.phases.iter().find(|p| p.name == name).unwrap();
     let b = p.end.as_ref().unwrap();
     (&b.marker, b.offset_ns / 1_000_000)

@@ -87,6 +87,7 @@ fn tshark(file: &str, filter: &str, fields: &[&str]) -> Option<Vec<Vec<String>>>
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says that it was skipped")]
 fn the_same_methods_in_the_same_frames() {
     for file in ["os-live-source.pcap.zst", "os-live-switch.pcap.zst"] {
         let fields = ["frame.number", "amqp.method.class", "amqp.method.method"];
