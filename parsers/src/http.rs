@@ -44,7 +44,8 @@ pub enum Item<'a, M> {
 pub struct Request<'a, M> {
     /// Method.
     pub method: Method,
-    /// Path; a segment that is a token is replaced by [`HIDDEN`].
+    /// Path; a segment that is a token is replaced by [`HIDDEN`], one that is on no allow list is
+    /// blank.
     pub path: String,
     /// Names of the query parameters.
     pub query: Vec<String>,
