@@ -194,6 +194,8 @@ impl fmt::Display for Damage {
 pub struct FileSummary {
     /// Name as given.
     pub name: String,
+    /// The tap that it is from, where the user named it.
+    pub tap: Option<String>,
     /// Format.
     pub format: Format,
     /// Version of the format.
@@ -429,11 +431,20 @@ impl Capture {
         selection.flat_map(|s| s.unmet(&self.interfaces))
     }
 
+    /// Names the tap that a file is from. Its interfaces go by that name in front, as those of a
+    /// measurement point do. `file` counts from 0; to be called before the first frame is read.
+    pub fn name_tap(&mut self, file: usize, name: &str) {
+        if let Some(summary) = self.summaries.get_mut(file) {
+            summary.tap = Some(name.to_owned());
+        }
+    }
+
     /// Takes a file in: open at once, or waiting for its time.
     fn add(&mut self, mut reader: Reader, reopen: Option<&PathBuf>) -> Result<(), CaptureError> {
         let summary = self.summaries.len();
         self.summaries.push(FileSummary {
             name: reader.name.clone(),
+            tap: None,
             format: reader.format(),
             version: reader.version(),
             compression: reader.compression,
@@ -498,7 +509,8 @@ impl Capture {
                 Some(n) => *n,
                 None => {
                     let local = head.interface;
-                    learn_interfaces(source, local, &mut self.interfaces)
+                    let tap = self.summaries[source.summary].tap.as_deref();
+                    learn_interfaces(source, local, tap, &mut self.interfaces)
                 }
             };
             if let Some(selection) = &mut self.selection
@@ -619,11 +631,17 @@ fn next_record(
 fn learn_interfaces(
     source: &mut Source,
     local: u32,
+    tap: Option<&str>,
     all: &mut Vec<(usize, u32, Interface)>,
 ) -> u32 {
     while source.interfaces.len() <= local as usize {
         let n = source.interfaces.len() as u32;
-        let interface = source.reader.interface(n);
+        let mut interface = source.reader.interface(n);
+        if let (Some(tap), None) = (tap, &interface.point) {
+            let name = interface.name.take();
+            interface.name = Some(name.map_or(tap.to_owned(), |n| format!("{tap}:{n}")));
+            interface.point = Some(tap.to_owned());
+        }
         // A measurement point's interface is the same in every file.
         let known = all.iter().position(|(lane, i, old)| {
             *old == interface && (interface.point.is_some() || (*lane == source.lane && *i == n))

@@ -2,14 +2,19 @@
 //!
 //! A connection's protocol is found by its content, on any port, and decided once.
 
+pub mod amqp;
+mod cloud;
 pub mod event;
 mod guest;
+pub mod http;
 mod libvirt;
 mod multifd;
 mod nbd;
 mod qemu;
 mod requests;
 pub(crate) mod rounds;
+pub(crate) mod secret;
+mod taps;
 mod tls;
 mod tunnel;
 
@@ -90,6 +95,7 @@ pub struct Traffic {
 pub struct Dissector {
     flows: Flows<Conversation>,
     guests: guest::Guests,
+    taps: taps::Taps,
     traffic: Traffic,
     /// Bytes that wait for a decision.
     undecided: usize,
@@ -121,6 +127,11 @@ impl Dissector {
         }
         self.guests
             .packet(&packet, frame.interface, stamp, &mut |e| sink.event(e));
+        if self.taps.repeats(&packet, frame.interface, stamp.time) {
+            traffic.oddities.note("seen-at-another-tap");
+            let place = self.flows.place(&packet);
+            return Some((packet, place));
+        }
         let mut dispatch = Dispatch {
             sink,
             oddities: &mut traffic.oddities,
@@ -179,6 +190,8 @@ enum Conversation {
     Tls(Box<tls::Connection>),
     /// Nothing of it can be read.
     Ssh,
+    Amqp(Box<amqp::Connection>),
+    Http(Box<http::Connection>),
     /// Some other protocol.
     Unknown,
 }
@@ -271,6 +284,8 @@ impl<S: Sink> Dispatch<'_, S> {
             Conversation::Multifd(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
             Conversation::Nbd(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
             Conversation::Tls(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
+            Conversation::Amqp(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
+            Conversation::Http(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
             Conversation::Unknown | Conversation::Ssh => {}
             Conversation::New => {
                 *state = Conversation::Undecided(Box::default());
@@ -321,6 +336,8 @@ impl<S: Sink> Dispatch<'_, S> {
             Conversation::Multifd(c) => c.gap(flow.id, direction, stamp, length, self.sink),
             Conversation::Nbd(c) => c.gap(flow.id, direction, stamp, length, self.sink),
             Conversation::Tls(c) => c.gap(flow.id, direction, stamp, length, self.sink),
+            Conversation::Amqp(c) => c.gap(flow, direction, (offset, length), self.sink),
+            Conversation::Http(c) => c.gap(flow, direction, (offset, length), self.sink),
             Conversation::New => *state = Conversation::Undecided(Box::default()),
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
@@ -390,6 +407,17 @@ impl<S: Sink> Dispatch<'_, S> {
                 Protocol::Tls
             }
             Conversation::Ssh => Protocol::Ssh,
+            Conversation::Amqp(c) => {
+                c.end(flow, self.sink);
+                if c.lost_step() {
+                    self.oddities.note("amqp-out-of-step");
+                }
+                Protocol::Amqp
+            }
+            Conversation::Http(c) => {
+                c.end(flow, self.sink);
+                Protocol::Http
+            }
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
                 return;
@@ -421,6 +449,12 @@ fn begin(
     match protocol {
         Protocol::LibvirtRpc => {
             Conversation::Libvirt(Box::new(libvirt::Connection::new(place == Where::Middle)))
+        }
+        Protocol::Amqp => {
+            Conversation::Amqp(Box::new(amqp::Connection::new(place == Where::Middle)))
+        }
+        Protocol::Http => {
+            Conversation::Http(Box::new(http::Connection::new(place == Where::Middle)))
         }
         Protocol::QemuMigration => {
             let middle = (place == Where::Middle).then_some(at);
@@ -542,7 +576,10 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
                 Probe::No => {}
             }
         }
-        return if more { Verdict::NeedMore } else { Verdict::No };
+        return match cloud::verdict(bytes, start) {
+            Verdict::No if more => Verdict::NeedMore,
+            told => told,
+        };
     }
     if migration::probe(bytes) == Probe::Yes {
         return Verdict::Is(Protocol::QemuMigration, Where::Start);
@@ -551,7 +588,10 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
         resync::Found::Record(_) | resync::Found::Footer(_) => {
             Verdict::Is(Protocol::QemuMigration, Where::Middle)
         }
-        resync::Found::NeedMore(_) => Verdict::NeedMore,
-        resync::Found::Nothing(_) => Verdict::No,
+        resync::Found::NeedMore(_) => match cloud::verdict(bytes, start) {
+            Verdict::No => Verdict::NeedMore,
+            decided => decided,
+        },
+        resync::Found::Nothing(_) => cloud::verdict(bytes, start),
     }
 }

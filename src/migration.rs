@@ -10,6 +10,7 @@ mod encrypted;
 mod guests;
 pub mod markers;
 mod multifd;
+pub mod openstack;
 mod records;
 pub mod tracker;
 
@@ -49,6 +50,9 @@ pub struct Migration {
     pub migration_time_ns: Option<i64>,
     /// Start of the first phase to the end of the last.
     pub total_time_ns: Option<i64>,
+    /// First to last sign of a migration under a cloud that did not come to its end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub elapsed_ns: Option<i64>,
     /// The memory transfer.
     pub transfer: Option<Transfer>,
     /// Disks copied beside the memory.
@@ -62,6 +66,9 @@ pub struct Migration {
     pub calls: Vec<Call>,
     /// What the hypervisor says of itself (libvirt's cookie), where it was on the wire.
     pub reported: Option<Reported>,
+    /// What the cloud's own messages say of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub openstack: Option<openstack::Account>,
     /// What a reader should know besides.
     pub notes: Vec<String>,
 }
@@ -100,6 +107,8 @@ pub enum Driver {
     LibvirtTunnelled,
     /// A client talks to both daemons.
     LibvirtDirect,
+    /// Nova, through libvirt on the hosts.
+    Openstack,
     /// Only the stream was seen.
     None,
 }
@@ -174,6 +183,9 @@ pub struct Phase {
     pub share: Option<f64>,
     /// Why a boundary is unknown.
     pub reason: Option<String>,
+    /// Steps of it. Those that lie in the gap behind or before it hang on it too.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sub: Vec<openstack::SubPhase>,
 }
 
 /// One edge of a phase, and its evidence.

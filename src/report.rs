@@ -15,7 +15,7 @@ use crate::dissect::Traffic;
 use crate::migration::{EchoSummary, Migration};
 use crate::time::Timestamp;
 
-pub use document::{Format, render};
+pub use document::{Format, render, render_with};
 
 /// Version of the report's keys.
 pub const SCHEMA: &str = "phasescope.report/1";
@@ -39,6 +39,9 @@ pub struct Report {
 pub struct CaptureSummary {
     /// File names as given.
     pub files: Vec<String>,
+    /// Taps by name, in the order of their files.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub taps: Vec<Tap>,
     /// `pcap` or `pcapng`; both where there are both.
     pub format: String,
     /// Frames.
@@ -57,6 +60,17 @@ pub struct CaptureSummary {
     pub health: Health,
     /// Echo requests and replies, by series.
     pub echoes: Vec<EchoSummary>,
+}
+
+/// A file from a tap with a name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tap {
+    /// Its name.
+    pub name: String,
+    /// The file.
+    pub file: String,
+    /// Frames in it.
+    pub packets: u64,
 }
 
 /// What the capture lacks.
@@ -102,6 +116,16 @@ impl CaptureSummary {
         }
         Self {
             files: files.iter().map(|f| f.name.clone()).collect(),
+            taps: files
+                .iter()
+                .filter_map(|f| {
+                    Some(Tap {
+                        name: f.tap.clone()?,
+                        file: f.name.clone(),
+                        packets: f.packets,
+                    })
+                })
+                .collect(),
             format: formats.join(", "),
             packets: traffic.packets,
             bytes: traffic.bytes,

@@ -118,6 +118,7 @@ pub struct Content<'a, M> {
     pub offset: u64,
 }
 
+#[derive(Clone)]
 enum State {
     /// At the first byte of a connection.
     Start,
@@ -134,11 +135,21 @@ enum State {
 }
 
 /// Push decoder of one direction of a connection.
+#[derive(Clone)]
 pub struct Decoder<M> {
     window: Window<M>,
     state: State,
     pending: BTreeMap<u16, Pending<M>>,
     held: usize,
+}
+
+/// Shows no byte of the connection.
+impl<M> std::fmt::Debug for Decoder<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder")
+            .field("contents", &self.pending.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<M: Copy> Default for Decoder<M> {
@@ -176,6 +187,12 @@ impl<M: Copy> Decoder<M> {
             .values()
             .map(|pending| pending.offset)
             .fold(self.window.offset(), u64::min)
+    }
+
+    /// Offset of the first byte that is not decoded yet: a frame's, or one inside a body frame.
+    #[must_use]
+    pub fn consumed(&self) -> u64 {
+        self.window.offset()
     }
 
     /// Takes the next bytes.

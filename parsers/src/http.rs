@@ -44,7 +44,8 @@ pub enum Item<'a, M> {
 pub struct Request<'a, M> {
     /// Method.
     pub method: Method,
-    /// Path; a segment that is a token is replaced by [`HIDDEN`].
+    /// Path; a segment that is a token is replaced by [`HIDDEN`], one that is on no allow list is
+    /// blank.
     pub path: String,
     /// Names of the query parameters.
     pub query: Vec<String>,
@@ -110,6 +111,7 @@ enum State {
     Tunnel,
 }
 
+#[derive(Clone)]
 struct Message<M> {
     head: Head,
     request: Option<Method>,
@@ -146,6 +148,7 @@ impl<M> Message<M> {
 pub type Hash<'h> = &'h dyn Fn(&[u8]) -> u64;
 
 /// Push decoder of one direction of a connection.
+#[derive(Clone)]
 pub struct Decoder<M> {
     side: Side,
     window: Window<M>,
@@ -154,6 +157,15 @@ pub struct Decoder<M> {
     expected: VecDeque<Method>,
     /// Responses were lost, so that only the last request counts.
     lost: bool,
+}
+
+/// Shows no byte of the connection.
+impl<M> std::fmt::Debug for Decoder<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder")
+            .field("side", &self.side)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<M: Copy> Decoder<M> {
@@ -551,6 +563,18 @@ impl<M: Copy> Decoder<M> {
         }
         found.is_some()
     }
+}
+
+/// Whether bytes are the beginning of a start line that is not complete yet, long enough to tell
+/// it from chance.
+#[must_use]
+pub fn may_begin(data: &[u8]) -> bool {
+    /// `GET /` is the shortest that says anything.
+    const ENOUGH: usize = 5;
+    data.len() >= ENOUGH
+        && [Side::Requests, Side::Responses]
+            .into_iter()
+            .any(|side| head::start(data, side) == Start::Open)
 }
 
 /// Tells by the first bytes of a direction whether it is HTTP/1, and which

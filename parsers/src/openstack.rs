@@ -6,6 +6,7 @@ mod fields;
 pub mod redact;
 mod redact_json;
 
+pub(crate) use calls::is_kept;
 pub use calls::{Call, Classified, ROUTES, Route, Service, classify};
 pub use fields::{
     Action, Binding, Event, Fields, MAX_LISTED, Migration, RULES, Server, request_fields,

@@ -53,6 +53,8 @@ pub const RULES: Rules = Rules(&[
     ("migration_type", Shape::Identifier),
     ("name", Shape::Event),
     ("tag", Shape::Uuid),
+    ("device", Shape::Identifier),
+    ("devices", Shape::Identifier),
 ]);
 
 /// Forms of the body (`oslo_messaging/_drivers/common.py`).
@@ -171,6 +173,8 @@ pub struct Envelope {
     pub block_migration: Option<bool>,
     /// External events of the arguments.
     pub events: Vec<Event>,
+    /// Argument `device` or `devices` of Neutron's agents: ports, or their interfaces.
+    pub devices: Vec<String>,
     /// Type of a notification.
     pub event_type: Option<String>,
     /// Sender of a notification, `compute.HOST`.
@@ -285,6 +289,7 @@ fn read(inner: &Object, generation: Generation, truncated: bool) -> Option<Envel
         dest: None,
         block_migration: None,
         events: Vec::new(),
+        devices: Vec::new(),
         event_type,
         publisher_id: text("publisher_id"),
         failure: failure.map(failure_class),
@@ -365,6 +370,9 @@ impl Envelope {
                 self.about(uuid);
             }
         }
+        let device = RULES.text(args, "device");
+        let devices = list(args.get("devices")).filter_map(|v| RULES.value("devices", v));
+        self.devices = device.into_iter().chain(devices).collect();
         for event in list(args.get("events")).filter_map(fields) {
             let Some(name) = RULES.text(event, "name") else {
                 continue;

@@ -34,6 +34,7 @@ impl fmt::Debug for Body<'_> {
 }
 
 /// A sliding window over one direction of a byte stream.
+#[derive(Clone)]
 pub(crate) struct Window<M> {
     bytes: Vec<u8>,
     start: usize,

@@ -25,6 +25,10 @@ pub(crate) struct Analyze {
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     format: ReportFormat,
 
+    /// Show the steps within phases too, and the messages that prove them (JSON has them always)
+    #[arg(long)]
+    detail: bool,
+
     /// Write the report into this file, whole or not at all
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -68,9 +72,9 @@ impl Analyze {
         Ok(match self.format {
             ReportFormat::Text => {
                 let color = self.output.is_none() && color();
-                report::render(report, Format::Text { color })
+                report::render_with(report, Format::Text { color }, self.detail)
             }
-            ReportFormat::Markdown => report::render(report, Format::Markdown),
+            ReportFormat::Markdown => report::render_with(report, Format::Markdown, self.detail),
             ReportFormat::Json => report
                 .to_json()
                 .map_err(|e| Failure::Other(e.to_string()))?,

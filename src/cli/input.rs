@@ -16,11 +16,26 @@ use super::{Failure, output};
 pub(crate) struct Input {
     /// Captures: pcap, pcapng or DPMI, plain, gzip or zstd; `-` is standard input. Several are read as
     /// one, in time order.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "taps", value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// A capture from a tap with a name, 'source=sw1.pcap'; may be given several times. A packet that
+    /// several taps saw counts once. `--mp` takes these names too.
+    #[arg(long = "tap", value_name = "NAME=FILE", value_parser = tap)]
+    taps: Vec<(String, PathBuf)>,
 
     #[command(flatten)]
     options: Options,
+}
+
+/// `NAME=FILE`
+fn tap(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err("NAME=FILE is needed".to_owned()),
+    }
 }
 
 /// How to read captures.
@@ -52,15 +67,20 @@ pub(crate) struct Options {
 
 impl Input {
     pub(crate) fn open(&self) -> Result<Capture, Failure> {
-        self.options.open(&self.files)
+        let mut capture = self.options.open(&self.files())?;
+        for (i, (name, _)) in (self.files.len()..).zip(&self.taps) {
+            capture.name_tap(i, name);
+        }
+        Ok(capture)
     }
 
     pub(crate) fn watch(&self) -> Watch {
         self.options.watch()
     }
 
-    pub(crate) fn files(&self) -> &[PathBuf] {
-        &self.files
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let taps = self.taps.iter().map(|(_, file)| file.clone());
+        self.files.iter().cloned().chain(taps).collect()
     }
 
     /// One of the files alone.

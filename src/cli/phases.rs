@@ -32,6 +32,7 @@ fn driver(d: Driver) -> &'static str {
         Driver::LibvirtP2p => "p2p",
         Driver::LibvirtTunnelled => "tunnelled",
         Driver::LibvirtDirect => "direct",
+        Driver::Openstack => "openstack",
         Driver::None => "none",
     }
 }

@@ -28,7 +28,8 @@ pub(crate) struct Read {
 impl Subject {
     /// Reads the report, or the capture twice: for its report, then for the series.
     pub(crate) fn read(&self) -> Result<Read, Failure> {
-        if let [file] = self.input.files()
+        let files = self.input.files();
+        if let [file] = files.as_slice()
             && is_report(file)
         {
             return Ok(Read {
@@ -36,7 +37,7 @@ impl Subject {
                 series: vec![],
             });
         }
-        if let Some(file) = self.input.files().iter().find(|f| is_report(f)) {
+        if let Some(file) = files.iter().find(|f| is_report(f)) {
             return Err(Failure::Usage(format!(
                 "{}: a saved report stands alone",
                 file.display()
@@ -48,7 +49,7 @@ impl Subject {
         watch.clear();
         let report = report?;
         warn_of_damage(&capture);
-        if self.input.files().iter().any(|f| f.as_os_str() == "-") {
+        if files.iter().any(|f| f.as_os_str() == "-") {
             complain(
                 "warning: standard input cannot be read twice: throughput comes from the rounds, echoes are left out",
             );

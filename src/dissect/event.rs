@@ -26,6 +26,10 @@ pub enum Protocol {
     Tls,
     /// SSH around something.
     Ssh,
+    /// AMQP 0-9-1.
+    Amqp,
+    /// HTTP/1.
+    Http,
 }
 
 impl Protocol {
@@ -38,6 +42,8 @@ impl Protocol {
             Protocol::Nbd => "nbd",
             Protocol::Tls => "tls",
             Protocol::Ssh => "ssh",
+            Protocol::Amqp => "amqp",
+            Protocol::Http => "http",
         }
     }
 }
@@ -86,6 +92,10 @@ pub enum Kind {
     Nbd(Nbd),
     /// What can be seen of a TLS connection.
     Tls(Tls),
+    /// A method or a message of AMQP.
+    Amqp(Box<super::amqp::Amqp>),
+    /// A request or a response of HTTP.
+    Http(Box<super::http::Http>),
     /// Guest traffic.
     Guest(Guest),
 }

@@ -21,6 +21,8 @@ const TUNNELS: [i32; 3] = [
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     framers: [Framer<Stamp>; 2],
+    /// Offset on the connection of each framer's first byte, once bytes have come.
+    bases: [Option<u64>; 2],
     /// Bytes that were no RPC were stepped over.
     skipped: u64,
     /// For redacted copies of messages; reused.
@@ -38,6 +40,8 @@ struct Context<'a, S> {
     skipped: &'a mut u64,
     clear: &'a mut Vec<u8>,
     tunnel: &'a mut Option<Tunnel>,
+    /// Offset on the connection of the framer's first byte.
+    base: u64,
     /// The pushed bytes and their offset.
     pushed: (u64, &'a [u8]),
 }
@@ -55,7 +59,7 @@ impl<S: Sink> Context<'_, S> {
             } => {
                 self.tell(begin, &header, payload, missing);
                 if !header.is_stream_data() {
-                    self.reveal(offset, &header, payload);
+                    self.reveal(self.base + offset, &header, payload);
                 } else if let Some(t) = self.tunnel.as_mut().filter(|t| t.serial == header.serial) {
                     t.message_end(self.flow.id, self.stamp, missing, self.sink);
                 }
@@ -147,6 +151,7 @@ impl Connection {
         };
         Self {
             framers: [framer(), framer()],
+            bases: [None; 2],
             skipped: 0,
             clear: Vec::new(),
             tunnel: None,
@@ -167,6 +172,8 @@ impl Connection {
         (offset, bytes): (u64, &[u8]),
         sink: &mut impl Sink,
     ) {
+        let fed = self.framers[direction.index()].offset();
+        self.bases[direction.index()].get_or_insert(offset.saturating_sub(fed));
         self.with(
             flow,
             direction,
@@ -220,6 +227,7 @@ impl Connection {
         sink: &mut S,
         f: impl FnOnce(&mut Framer<Stamp>, &mut dyn FnMut(Item<'_, Stamp>)),
     ) {
+        let base = self.bases[direction.index()].unwrap_or(0);
         let framer = &mut self.framers[direction.index()];
         let mut context = Context {
             flow,
@@ -229,11 +237,12 @@ impl Connection {
             skipped: &mut self.skipped,
             clear: &mut self.clear,
             tunnel: &mut self.tunnel,
+            base,
             pushed,
         };
         f(framer, &mut |item| context.item(item));
         let waiting = self.tunnel.as_ref().and_then(Tunnel::resolved);
-        let resolved = framer.resolved();
+        let resolved = base + framer.resolved();
         let resolved = waiting.map_or(resolved, |w| w.min(resolved));
         sink.resolved(flow.id, direction, resolved);
     }

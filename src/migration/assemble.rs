@@ -6,6 +6,7 @@ use super::downtime::{self, Subject};
 use super::guests::GuestLogs;
 use super::markers::{Edge, IMPLIED, MARKERS, Marker, PhaseName, Signal};
 use super::multifd::Channels;
+use super::openstack::{self, Story, Wish};
 use super::records::{
     Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Stream,
 };
@@ -15,6 +16,7 @@ use super::{
     Transfer,
 };
 use crate::net::{Direction, FlowInfo, Mac};
+use crate::time::Timestamp;
 use phasescope_parsers::libvirt::header::program_name;
 
 /// `virDomainMigrateFlags` that matter here (libvirt `include/libvirt/libvirt-domain.h`).
@@ -56,6 +58,10 @@ pub(super) struct Parts<'a> {
     pub(super) channels: Option<&'a Channels>,
     pub(super) guests: &'a GuestLogs,
     pub(super) clock: Clock,
+    /// What a cloud says of it.
+    pub(super) story: Option<&'a Story>,
+    /// Up to when it was watched.
+    pub(super) now: Timestamp,
 }
 
 impl Parts<'_> {
@@ -134,16 +140,23 @@ impl Parts<'_> {
             // libvirt opens the migration connection when all disks are in step.
             add(Signal::StorageInStep, opened.map(Mark::at));
         }
+        if let Some(story) = self.story {
+            let over = self.session.and_then(|s| s.info.closed()).map(Mark::at);
+            all.extend(story.signals(over));
+        }
         all
     }
 }
 
 /// Makes the migration.
 pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
-    let driver = parts.driver();
     let signals = parts.signals();
-    let mut phases = phases(parts, driver, &signals);
-    let total_time_ns = span(phases.first(), phases.last());
+    let mut phases = phases(parts, parts.driver(), &signals);
+    let outcome = outcome(parts);
+    let mut total_time_ns = span(phases.first(), phases.last());
+    if let Some(story) = parts.story {
+        total_time_ns = under_a_cloud(parts, story, outcome.result, &mut phases);
+    }
     for p in &mut phases {
         p.share = p
             .duration_ns
@@ -153,7 +166,6 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     let of = |name| phases.iter().find(|p| p.name == name);
     let migration_time_ns = span(of(PhaseName::RemoteConnect), of(PhaseName::Cleanup));
     let (gaps, overlaps_ns) = holes(&phases);
-    let outcome = outcome(parts);
     let subject = subject(parts);
     let pause = downtime::pause(parts, &subject, outcome.result);
     let downtime = downtime::all(parts, &subject, pause.as_ref(), outcome.result);
@@ -180,18 +192,28 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     if phases.iter().any(|p| p.name == PhaseName::Finish) && overlaps_ns.is_some_and(|o| o > 0) {
         notes.push("phases overlap: finish was called while memory still flowed".to_owned());
     }
+    if let Some(story) = parts.story {
+        notes.extend(openstack::notes(story, &phases));
+    }
     Migration {
         id,
         guest: guest(parts, &subject),
         source: host(parts, Direction::ToServer),
         destination: host(parts, Direction::ToClient),
-        driver,
+        driver: parts.story.map_or(parts.driver(), |_| Driver::Openstack),
         technique,
         gaps_ns: overlaps_ns.map(|_| gaps.iter().map(|g| g.duration_ns).sum()),
         gaps,
         overlaps_ns,
         migration_time_ns,
         total_time_ns,
+        elapsed_ns: parts
+            .story
+            .filter(|_| outcome.result != OutcomeKind::Completed)
+            .and_then(|s| openstack::elapsed_of(s, &phases, parts.clock)),
+        openstack: parts
+            .story
+            .map(|s| openstack::account(s, &phases, parts.clock)),
         transfer: transfer(parts),
         storage: storage(parts),
         pause: pause.map(|p| p.report(parts.clock)),
@@ -207,6 +229,22 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     }
 }
 
+/// What is different under a cloud: no end and no total without success, and the steps within
+/// phases. Gives the total time.
+fn under_a_cloud(
+    parts: &Parts<'_>,
+    story: &Story,
+    result: OutcomeKind,
+    phases: &mut Vec<Phase>,
+) -> Option<i64> {
+    let completed = result == OutcomeKind::Completed;
+    phases.retain(|p| completed || p.name != PhaseName::PostMigration);
+    let opened = parts.session.and_then(|s| s.info.opened);
+    openstack::sub_phases(story, opened, parts.clock, phases);
+    let last = phases.last().filter(|p| p.name == PhaseName::PostMigration);
+    span(phases.first(), last)
+}
+
 fn span(first: Option<&Phase>, last: Option<&Phase>) -> Option<i64> {
     let from = first?.start.as_ref()?.offset_ns;
     Some(last?.end.as_ref()?.offset_ns - from)
@@ -215,7 +253,10 @@ fn span(first: Option<&Phase>, last: Option<&Phase>) -> Option<i64> {
 /// Applies the table of markers.
 fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<Phase> {
     let seen = |s: Signal| signals.iter().find(|(k, _)| *k == s).map(|(_, m)| *m);
-    let applies = |drivers: &[Driver]| drivers.is_empty() || drivers.contains(&driver);
+    // libvirt's rows apply under a cloud as they would without one.
+    let cloud = |drivers: &[Driver]| parts.story.is_some() && drivers == [Driver::Openstack];
+    let applies =
+        |drivers: &[Driver]| drivers.is_empty() || drivers.contains(&driver) || cloud(drivers);
     let edge = |phase: PhaseName, edge: Edge| -> Option<(&Marker, Mark)> {
         MARKERS
             .iter()
@@ -262,6 +303,7 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
             duration_ns,
             share: None,
             reason,
+            sub: Vec::new(),
         });
     }
     // In order of their starts; one without a start stays behind its predecessor.
@@ -302,6 +344,12 @@ fn why_unknown(parts: &Parts<'_>, name: PhaseName, start: bool) -> String {
         _ => parts.session.map(|s| &s.info),
     };
     let edge = if start { "start" } else { "end" };
+    if matches!(
+        name,
+        PhaseName::Authentication | PhaseName::Initialization | PhaseName::PostMigration
+    ) {
+        return format!("{edge} unknown: the message that marks it is not in the capture");
+    }
     let missing = match name {
         PhaseName::Transfer => parts.main().map_or(0, |s| s.missing_bytes),
         _ => parts.session.map_or(0, |s| s.missing_bytes),
@@ -350,6 +398,7 @@ fn holes(phases: &[Phase]) -> (Vec<Hole>, Option<i64>) {
 
 fn technique(parts: &Parts<'_>) -> Technique {
     match parts.main() {
+        _ if parts.story.is_some_and(|s| s.wish == Wish::Cold) => Technique::Offline,
         _ if parts.offline() => Technique::Offline,
         None => Technique::Unknown,
         Some(s) if s.postcopy_run.is_some() => match s.pages_before_switch {
@@ -361,6 +410,17 @@ fn technique(parts: &Parts<'_>) -> Technique {
 }
 
 fn outcome(parts: &Parts<'_>) -> Outcome {
+    let seen = parts.attempt.is_some() || parts.main().is_some();
+    match parts.story {
+        None => outcome_of_hosts(parts),
+        Some(story) => {
+            let hosts = seen.then(|| outcome_of_hosts(parts));
+            openstack::merge_outcome(story, hosts, parts.now)
+        }
+    }
+}
+
+fn outcome_of_hosts(parts: &Parts<'_>) -> Outcome {
     let is = |result, reason: Option<String>| Outcome { result, reason };
     let Some(attempt) = parts.attempt else {
         return outcome_of_stream(parts);
@@ -467,6 +527,12 @@ fn host(parts: &Parts<'_>, side: Direction) -> Host {
             Direction::ToClient => a.destination_hostname.clone(),
         };
     }
+    if let (None, Some(story)) = (&host.hostname, parts.story) {
+        host.hostname = match side {
+            Direction::ToServer => story.source_host.clone(),
+            Direction::ToClient => story.destination_host.clone(),
+        };
+    }
     host.address = match (parts.driver(), parts.session, parts.main()) {
         // The client of the connection is no host of the guest.
         (Driver::LibvirtDirect, Some(s), _) if side == Direction::ToClient => {
@@ -507,7 +573,9 @@ fn guest(parts: &Parts<'_>, subject: &Subject) -> Guest {
     let uuid = a.and_then(|a| a.uuid).or_else(|| main.and_then(|s| s.uuid));
     Guest {
         name: a.and_then(|a| a.name.clone()),
-        uuid: uuid.map(|u| format_uuid(&u)),
+        uuid: uuid
+            .map(|u| format_uuid(&u))
+            .or_else(|| parts.story.and_then(|s| s.instance.clone())),
         machine: main
             .and_then(|s| s.machine.clone())
             .or_else(|| domain.and_then(|d| d.machine.clone())),

@@ -96,6 +96,48 @@ pub enum Signal {
     ConfirmReply,
     /// The libvirt connection is closed: the later FIN, or RST.
     LibvirtClosed,
+    /// A version document of Keystone is asked for, directly before a token.
+    KeystoneDiscovery,
+    /// A token is asked for.
+    TokenRequest,
+    /// A token is issued.
+    TokenResponse,
+    /// The server is looked up.
+    ServerLookup,
+    /// `os-migrateLive` is asked for.
+    MigrateRequest,
+    /// `live_migration` reaches the source.
+    MigrationDelivered,
+    /// `live_migration` is sent.
+    MigrationPublished,
+    /// CALL of `pre_live_migration`.
+    PreCall,
+    /// Its reply reaches the source.
+    PreReplyDelivered,
+    /// Its reply is sent by the destination.
+    PreReplyPublished,
+    /// The source saves the migration's status `running`.
+    RunningSaved,
+    /// The source sends `post_live_migration_at_destination`.
+    PostCall,
+    /// It reaches the destination.
+    PostCallDelivered,
+    /// libvirt's part is over, and post-migration's end was seen.
+    LibvirtOver,
+    /// The reply of `post_live_migration_at_destination` reaches the source.
+    PostReplyDelivered,
+    /// It is sent by the destination.
+    PostReplyPublished,
+    /// The destination's `Instance.save` with its own name is answered.
+    DestinationSaved,
+    /// Notification `….post.dest.end`.
+    PostDestNotice,
+    /// Notification `…_post.end`.
+    PostEndNotice,
+    /// The source has console tokens deleted.
+    TokensDeleted,
+    /// The conductor's last reply before a silence.
+    LastConductorReply,
 }
 
 /// One rule.
@@ -130,14 +172,20 @@ pub struct Implied {
     pub drivers: &'static [Driver],
 }
 
-const PEER: &[Driver] = &[Driver::LibvirtP2p, Driver::LibvirtTunnelled];
 const TUNNELLED: &[Driver] = &[Driver::LibvirtTunnelled];
+const PEER: &[Driver] = &[
+    Driver::LibvirtP2p,
+    Driver::LibvirtTunnelled,
+    Driver::Openstack,
+];
 const DIRECT: &[Driver] = &[Driver::LibvirtDirect];
 const LIBVIRT: &[Driver] = &[
     Driver::LibvirtP2p,
     Driver::LibvirtTunnelled,
     Driver::LibvirtDirect,
+    Driver::Openstack,
 ];
+const CLOUD: &[Driver] = &[Driver::Openstack];
 
 #[expect(clippy::too_many_arguments, reason = "a row of the table")]
 const fn row(
@@ -162,7 +210,7 @@ const fn row(
     }
 }
 
-use Certainty::{Decoded, Transport};
+use Certainty::{Decoded, Inferred, Transport};
 use Edge::{End, Start};
 use PhaseName as P;
 use Signal as S;
@@ -170,6 +218,18 @@ use Signal as S;
 /// The table.
 #[rustfmt::skip]
 pub const MARKERS: &[Marker] = &[
+    row(P::Authentication, Start, 1, "keystone-discovery-request", S::KeystoneDiscovery, Decoded, CLOUD, "http.request.method==GET, Keystone's, within 2 s before the next row"),
+    row(P::Authentication, Start, 2, "keystone-token-request", S::TokenRequest, Decoded, CLOUD, "http.request.method==POST && http.request.uri matches \"/v3/auth/tokens|/v2.0/tokens\""),
+    row(P::Authentication, End, 1, "keystone-token-response", S::TokenResponse, Decoded, CLOUD, "http.response.code in {200,201}, with the token of the request to migrate"),
+    row(P::Initialization, Start, 1, "server-lookup-request", S::ServerLookup, Decoded, CLOUD, "http.request.method==GET && http.request.uri contains \"/servers\""),
+    row(P::Initialization, Start, 2, "live-migrate-request", S::MigrateRequest, Decoded, CLOUD, "http.request.method==POST && http.request.uri contains \"/action\""),
+    row(P::Initialization, Start, 3, "live-migration-delivered", S::MigrationDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains \"live_migration\""),
+    row(P::Initialization, Start, 4, "live-migration-published", S::MigrationPublished, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"live_migration\""),
+    row(P::Initialization, Start, 5, "pre-live-migration-call", S::PreCall, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"pre_live_migration\""),
+    row(P::Initialization, End, 1, "pre-live-migration-reply", S::PreReplyDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains its _msg_id"),
+    row(P::Initialization, End, 2, "pre-live-migration-reply-published", S::PreReplyPublished, Decoded, CLOUD, "amqp.method.method==40 && frame contains its _msg_id"),
+    row(P::Initialization, End, 3, "migration-running-saved", S::RunningSaved, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"running\""),
+    row(P::Initialization, End, 4, "libvirt-connection-opened", S::LibvirtOpened, Transport, CLOUD, "tcp.flags.syn==1 && tcp.flags.ack==0, libvirt's port"),
     row(P::RemoteConnect, Start, 1, "libvirt-connection-opened", S::LibvirtOpened, Transport, PEER, "tcp.flags.syn==1 && tcp.flags.ack==0, libvirt's port"),
     row(P::RemoteConnect, End, 1, "libvirt-open-reply", S::OpenReply, Decoded, PEER, "libvirt.procedure==1 && libvirt.type==1"),
     row(P::Preparation, Start, 1, "libvirt-open-reply", S::OpenReply, Decoded, PEER, "libvirt.procedure==1 && libvirt.type==1"),
@@ -191,6 +251,16 @@ pub const MARKERS: &[Marker] = &[
     row(P::Cleanup, Start, 2, "migrate-prepare-error", S::PrepareError, Decoded, PEER, "libvirt.status==1"),
     row(P::Cleanup, End, 1, "libvirt-connection-closed", S::LibvirtClosed, Transport, PEER, "tcp.flags.fin==1 (the later one) or tcp.flags.reset==1"),
     row(P::Cleanup, End, 1, "migrate-confirm-reply", S::ConfirmReply, Decoded, DIRECT, "libvirt.procedure in {218,307} && libvirt.type==1"),
+    row(P::PostMigration, Start, 1, "post-live-migration-call", S::PostCall, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"post_live_migration_at_destination\""),
+    row(P::PostMigration, Start, 2, "post-live-migration-delivered", S::PostCallDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains \"post_live_migration_at_destination\""),
+    row(P::PostMigration, Start, 3, "libvirt-cleanup-end", S::LibvirtOver, Transport, CLOUD, "as cleanup's end"),
+    row(P::PostMigration, End, 1, "post-live-migration-reply", S::PostReplyDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains its _msg_id (Nova 15.0.0 and later)"),
+    row(P::PostMigration, End, 2, "post-live-migration-reply-published", S::PostReplyPublished, Decoded, CLOUD, "amqp.method.method==40 && frame contains its _msg_id (Nova 15.0.0 and later)"),
+    row(P::PostMigration, End, 3, "destination-instance-saved", S::DestinationSaved, Decoded, CLOUD, "the reply to object_action, Instance.save with the destination's name"),
+    row(P::PostMigration, End, 4, "post-dest-end-notification", S::PostDestNotice, Decoded, CLOUD, "frame contains \"post.dest.end\""),
+    row(P::PostMigration, End, 5, "post-end-notification", S::PostEndNotice, Decoded, CLOUD, "frame contains \"_post.end\""),
+    row(P::PostMigration, End, 6, "console-tokens-cast", S::TokensDeleted, Decoded, CLOUD, "frame contains \"delete_tokens_for_instance\""),
+    row(P::PostMigration, End, 7, "last-conductor-reply", S::LastConductorReply, Inferred, CLOUD, "the last reply with this request id before 1 s of silence"),
 ];
 
 /// Phases that are there even where neither edge was seen.
@@ -214,5 +284,15 @@ pub const IMPLIED: &[Implied] = &[
         phase: P::Transfer,
         by: &[S::FinishCall],
         drivers: LIBVIRT,
+    },
+    Implied {
+        phase: P::Initialization,
+        by: &[S::PostCall, S::RunningSaved, S::PostReplyDelivered],
+        drivers: CLOUD,
+    },
+    Implied {
+        phase: P::PostMigration,
+        by: &[S::FinishReply],
+        drivers: CLOUD,
     },
 ];

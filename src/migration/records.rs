@@ -8,7 +8,7 @@ use phasescope_parsers::qemu::DEFAULT_PAGE_SIZE;
 use phasescope_parsers::qemu::ram::Counts;
 
 use super::markers::Signal;
-use crate::dissect::event::{Requests, Round};
+use crate::dissect::event::{Event, Requests, Round};
 use crate::net::{Direction, FlowInfo, Stamp};
 use crate::time::Timestamp;
 
@@ -30,6 +30,15 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// Where a message was.
+    pub(super) fn of(event: &Event) -> Self {
+        Self {
+            stamp: event.stamp,
+            begin: event.begin,
+            uncertainty_ns: 0,
+        }
+    }
+
     pub(super) fn at(stamp: Stamp) -> Self {
         Self {
             stamp,

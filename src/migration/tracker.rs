@@ -18,6 +18,7 @@ use phasescope_parsers::qemu::return_path::Message;
 use super::guests::GuestLogs;
 use super::markers::Signal;
 use super::multifd::Channels;
+use super::openstack::{Cloud, Story};
 use super::records::{
     Attempt, CallRecord, Companion, CompanionKind, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream,
 };
@@ -119,6 +120,7 @@ pub struct Tracker {
     /// BEGIN calls of clients whose PREPARE has not come yet.
     begins: Vec<Begun>,
     guests: GuestLogs,
+    cloud: Cloud,
     told: u32,
 }
 
@@ -141,6 +143,7 @@ impl Tracker {
             Kind::Multifd(what) => self.multifd(event, what),
             Kind::Nbd(what) => self.nbd(event, what),
             Kind::Tls(what) => self.tls(event, what),
+            Kind::Amqp(_) | Kind::Http(_) => self.cloud.event(event),
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
                     if let Some(s) = self.sessions.get_mut(&flow) {
@@ -179,6 +182,7 @@ impl Tracker {
             Protocol::Nbd => self.companion(info, CompanionKind::Nbd(Default::default())),
             Protocol::Tls => self.companion(info, CompanionKind::Tls(Default::default())),
             Protocol::Ssh => self.companion(info, CompanionKind::Ssh),
+            Protocol::Amqp | Protocol::Http => self.cloud.recognised(info),
         }
     }
 
@@ -202,6 +206,7 @@ impl Tracker {
                     c.ended = true;
                 }
             }
+            Protocol::Amqp | Protocol::Http => self.cloud.ended(info),
         }
     }
 
@@ -215,11 +220,7 @@ impl Tracker {
             return;
         }
         session.note(rpc, event);
-        let mark = Mark {
-            stamp: event.stamp,
-            begin: event.begin,
-            uncertainty_ns: 0,
-        };
+        let mark = Mark::of(event);
         let reply = h.kind == MessageType::Reply;
         if reply
             && h.program == PROGRAM_REMOTE
@@ -439,11 +440,7 @@ impl Tracker {
         let Some(stream) = self.streams.get_mut(&flow) else {
             return;
         };
-        let mark = Mark {
-            stamp: event.stamp,
-            begin: event.begin,
-            uncertainty_ns: 0,
-        };
+        let mark = Mark::of(event);
         match what {
             Qemu::Header => stream.header = Some(mark),
             Qemu::Configuration { machine } => stream.machine = Some(machine.clone()),
@@ -529,7 +526,11 @@ impl Tracker {
             let session = self.sessions.get(&a.session);
             let over = session.is_none_or(|s| s.ended)
                 || (a.has(Signal::FinishReply) && !a.first_on_session);
-            over && old(a.last) && self.streams_ended(a)
+            let told = self
+                .cloud
+                .claim(a)
+                .is_none_or(|s| self.cloud.settled(s, now, Some(a.last)));
+            over && told && old(a.last) && self.streams_ended(a)
         }) {
             out.push(self.tell(i));
         }
@@ -542,6 +543,7 @@ impl Tracker {
             .iter()
             .filter(|(_, s)| s.ended && old(s.info.last.time))
             .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, &s.info)))
+            .filter(|(_, s)| self.cloud.awaits(s.info.first.time).is_none())
             .map(|(id, _)| *id)
             .collect();
         for id in lone {
@@ -555,6 +557,15 @@ impl Tracker {
         let companions = &self.companions;
         self.channels
             .retain(|(_, at), _| companions.values().any(|c| c.info.server == *at));
+        for id in self.cloud.over(now) {
+            if !self
+                .attempts
+                .iter()
+                .any(|a| self.cloud.claim(a) == Some(id))
+            {
+                out.extend(self.tell_story(id));
+            }
+        }
         let attempts = &self.attempts;
         self.sessions.retain(|id, s| {
             !s.ended || !old(s.info.last.time) || attempts.iter().any(|a| a.session == *id)
@@ -569,6 +580,9 @@ impl Tracker {
         let mut out = Vec::new();
         while !self.attempts.is_empty() {
             out.push(self.tell(0));
+        }
+        for id in self.cloud.left() {
+            out.extend(self.tell_story(id));
         }
         while let Some((_, stream)) = self.streams.pop_first() {
             out.push(self.tell_stream(stream));
@@ -648,7 +662,9 @@ impl Tracker {
             }
             CompanionKind::Ssh => false,
         });
-        self.assemble(Some(&attempt), &streams, &companions)
+        let story = self.cloud.claim(&attempt);
+        let story = story.and_then(|id| self.cloud.take(id));
+        self.assemble(Some(&attempt), &streams, &companions, story.as_ref())
     }
 
     fn tell_stream(&mut self, stream: Stream) -> Migration {
@@ -657,7 +673,7 @@ impl Tracker {
             let same = c.info.server == info.server && c.info.client.ip == info.client.ip;
             matches!(c.kind, CompanionKind::Multifd(_)) && same
         });
-        self.assemble(None, &[stream], &companions)
+        self.assemble(None, &[stream], &companions, None)
     }
 
     fn take_companions(&mut self, which: impl Fn(&Self, &Companion) -> bool) -> Vec<Companion> {
@@ -672,11 +688,29 @@ impl Tracker {
             .collect()
     }
 
+    /// Makes the migration of a cloud's story whose libvirt part was not understood.
+    fn tell_story(&mut self, id: u64) -> Option<Migration> {
+        let claimed: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| self.cloud.awaits(s.info.first.time) == Some(id))
+            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, &s.info)))
+            .map(|(id, _)| *id)
+            .collect();
+        let story = self.cloud.take(id)?;
+        let streams: Vec<Stream> = claimed
+            .iter()
+            .filter_map(|id| self.streams.remove(id))
+            .collect();
+        Some(self.assemble(None, &streams, &[], Some(&story)))
+    }
+
     fn assemble(
         &mut self,
         attempt: Option<&Attempt>,
         streams: &[Stream],
         companions: &[Companion],
+        story: Option<&Story>,
     ) -> Migration {
         self.told += 1;
         self.guests.settle(self.now);
@@ -698,6 +732,8 @@ impl Tracker {
             clock: Clock {
                 first: self.first.unwrap_or_default(),
             },
+            story,
+            now: self.now,
         };
         assemble::migration(self.told, &parts)
     }

@@ -257,6 +257,34 @@ impl<T: Default> Flows<T> {
         Some(place)
     }
 
+    /// Where the payload of a segment lies that is not to count, in a connection that is known.
+    pub fn place(&self, packet: &Packet<'_>) -> Option<Place> {
+        let (Body::Tcp(segment), Some((source, destination))) = (&packet.body, packet.addresses)
+        else {
+            return None;
+        };
+        let a = (source, segment.source_port);
+        let b = (destination, segment.destination_port);
+        let first = a <= b;
+        let (low, high) = if first { (a, b) } else { (b, a) };
+        let key = Key {
+            ips: [low.0, high.0],
+            ports: [low.1, high.1],
+        };
+        let flow = self.flows.get(self.find(&key)?)?;
+        let direction = if first == flow.client_first {
+            Direction::ToServer
+        } else {
+            Direction::ToClient
+        };
+        let first_byte = segment.sequence.wrapping_add(u32::from(segment.syn));
+        Some(Place {
+            flow: flow.info.id,
+            direction,
+            offset: flow.halves[direction.index()].place(first_byte),
+        })
+    }
+
     /// The capture has ended: every connection gets its [`What::End`].
     pub fn finish<H: Handler<T>>(&mut self, handler: &mut H) {
         // In order of appearance, so that the same capture gives the same answers.

@@ -1,6 +1,8 @@
 //! A report for reading: made of headings, pairs, tables and notes once, drawn as text or
 //! markdown.
 
+mod cloud;
+
 use super::units::{bytes, count, duration, percent, seconds};
 use super::{CaptureSummary, Report};
 use crate::migration::{
@@ -37,8 +39,13 @@ pub enum Piece {
 
 /// The report as text or markdown.
 pub fn render(report: &Report, format: Format) -> String {
+    render_with(report, format, false)
+}
+
+/// The same; `detail`: with the steps within phases and the messages that prove them.
+pub fn render_with(report: &Report, format: Format, detail: bool) -> String {
     let mut out = String::new();
-    for piece in pieces(report) {
+    for piece in pieces(report, detail) {
         match format {
             Format::Text { color } => text(&piece, color, &mut out),
             Format::Markdown => markdown(&piece, &mut out),
@@ -48,11 +55,11 @@ pub fn render(report: &Report, format: Format) -> String {
 }
 
 /// The report in pieces.
-pub fn pieces(report: &Report) -> Vec<Piece> {
+pub fn pieces(report: &Report, detail: bool) -> Vec<Piece> {
     let mut out = vec![];
     capture(&report.capture, &mut out);
     for m in &report.migrations {
-        migration(m, &mut out);
+        migration(m, detail, &mut out);
     }
     out
 }
@@ -68,7 +75,7 @@ pub fn capture_pieces(report: &Report) -> Vec<Piece> {
 /// One migration.
 pub fn migration_pieces(m: &Migration) -> Vec<Piece> {
     let mut out = vec![];
-    migration(m, &mut out);
+    migration(m, true, &mut out);
     out
 }
 
@@ -92,6 +99,10 @@ fn capture(c: &CaptureSummary, out: &mut Vec<Piece>) {
             "first",
             format!("{first}, {} s to the last", seconds(d)),
         ));
+    }
+    for t in &c.taps {
+        let value = format!("{}, {} packets", t.file, count(t.packets));
+        pairs.push(pair(&format!("tap {}", t.name), value));
     }
     let h = &c.health;
     let mut health = Vec::new();
@@ -160,7 +171,7 @@ fn words<T: serde::Serialize>(v: &T) -> String {
     }
 }
 
-fn migration(m: &Migration, out: &mut Vec<Piece>) {
+fn migration(m: &Migration, detail: bool, out: &mut Vec<Piece>) {
     let name = m.guest.name.as_deref().unwrap_or("unknown guest");
     out.push(Piece::Heading(1, format!("Migration {}: {name}", m.id)));
     let mut guest = Vec::new();
@@ -171,6 +182,7 @@ fn migration(m: &Migration, out: &mut Vec<Piece>) {
         Driver::LibvirtP2p => "libvirt, peer to peer",
         Driver::LibvirtTunnelled => "libvirt, tunnelled",
         Driver::LibvirtDirect => "libvirt, driven by a client",
+        Driver::Openstack => "OpenStack Nova, through libvirt",
         Driver::None => "not seen; only the stream is in the capture",
     };
     let technique = match m.technique {
@@ -201,8 +213,15 @@ fn migration(m: &Migration, out: &mut Vec<Piece>) {
             m.migration_time_ns.map_or("unknown".to_owned(), duration),
         ),
     ]);
+    if let Some(t) = m.elapsed_ns {
+        pairs.push(pair("elapsed", duration(t)));
+    }
+    pairs.extend(m.openstack.as_ref().map(cloud::summary));
     out.push(Piece::Pairs(pairs));
     phases(m, out);
+    if detail {
+        cloud::detail(m, out);
+    }
     if let Some(t) = &m.transfer {
         transfer(t, out);
     }

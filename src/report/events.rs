@@ -1,5 +1,7 @@
 //! Events one line each: fields once, printed as text or JSON.
 
+pub(crate) mod cloud;
+
 use serde_json::{Map, Value, json};
 
 use phasescope_parsers::libvirt::header::{MessageType, Status, program_name};
@@ -56,6 +58,8 @@ fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
         Kind::Multifd(m) => multifd_fields(m),
         Kind::Nbd(n) => nbd_fields(n),
         Kind::Tls(t) => tls_fields(t),
+        Kind::Amqp(a) => Some(cloud::amqp(a)),
+        Kind::Http(h) => Some(cloud::http(h)),
         Kind::Guest(g) => guest_fields(g),
     }
 }

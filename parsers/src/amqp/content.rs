@@ -183,6 +183,7 @@ pub enum ContentMethod {
 }
 
 /// A content whose body is not yet complete.
+#[derive(Clone)]
 pub(crate) struct Pending<M> {
     pub(crate) method: ContentMethod,
     pub(crate) exchange: String,

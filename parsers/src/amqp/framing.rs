@@ -166,7 +166,7 @@ fn judge_place(data: &[u8]) -> Verdict {
 }
 
 /// The search for the next frame. Offsets are those of the stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Search {
     next: u64,
     open: VecDeque<u64>,

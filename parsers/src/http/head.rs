@@ -1,6 +1,8 @@
 //! Heads of HTTP/1.1 messages (RFC 9112, sections 2 to 5).
 
 use crate::json::is_identifier;
+use crate::openstack::redact::BLANK;
+use crate::openstack::{classify, is_kept};
 
 /// Longest head, from the start line to the empty line.
 pub const MAX_HEAD: usize = 64 << 10;
@@ -288,6 +290,7 @@ pub(crate) enum Line {
 }
 
 /// A decoded head.
+#[derive(Clone)]
 pub(crate) struct Head {
     pub(crate) line: Line,
     pub(crate) headers: Headers,
@@ -302,9 +305,10 @@ pub(crate) fn parse(data: &[u8], side: Side, hash: &dyn Fn(&[u8]) -> u64) -> Opt
         Side::Requests => {
             let mut request = httparse::Request::new(&mut fields);
             request.parse(data).ok().filter(|s| s.is_complete())?;
-            let (path, query) = target(request.path?);
+            let method = Method::from_name(request.method?)?;
+            let (path, query) = target(method, request.path?);
             let line = Line::Request {
-                method: Method::from_name(request.method?)?,
+                method,
                 path,
                 query,
             };
@@ -434,22 +438,26 @@ pub(crate) fn path_start(target: &str) -> usize {
 }
 
 /// Path and names of the query parameters of a request target. Segments that
-/// are tokens, and the parameters' values, are left out.
-pub(crate) fn target(target: &str) -> (String, Vec<String>) {
+/// are tokens, and the parameters' values, are left out; segments that are on
+/// no allow list are blank.
+pub(crate) fn target(method: Method, target: &str) -> (String, Vec<String>) {
     let target = target.get(path_start(target)..).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = path.split('#').next().unwrap_or_default();
+    let found = classify(method, path);
     let mut kept = String::with_capacity(path.len());
     let mut hide = false;
     for (index, segment) in path.split('/').enumerate() {
         if index > 0 {
             kept.push('/');
         }
-        kept.push_str(if hide && !segment.is_empty() {
-            HIDDEN
+        if hide && !segment.is_empty() {
+            kept.push_str(HIDDEN);
+        } else if is_kept(segment, found.as_ref()) {
+            kept.push_str(segment);
         } else {
-            segment
-        });
+            kept.extend(segment.bytes().map(|_| char::from(BLANK)));
+        }
         hide = announces_token(segment);
     }
     let names = query

@@ -388,7 +388,10 @@ impl Classified {
         match name {
             "{server}" => self.server = uuid(),
             "{port}" => self.port = uuid(),
-            "{migration}" => self.migration = text(),
+            "{migration}" => {
+                let number = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
+                self.migration = if number { text() } else { uuid() };
+            }
             "{host}" => self.host = text(),
             "{consumer}" => self.consumer = uuid(),
             _ => {}
@@ -422,6 +425,21 @@ fn apply(route: &Route, segments: &[&str]) -> Option<Classified> {
         found.set(name, segment);
     }
     Some(found)
+}
+
+/// Whether a segment of a request's path is kept: the words of [`ROUTES`], versions, UUIDs,
+/// numbers, and what the call's classification keeps.
+pub(crate) fn is_kept(segment: &str, found: Option<&Classified>) -> bool {
+    let word = || {
+        ROUTES
+            .iter()
+            .flat_map(|route| route.suffix.split('/'))
+            .chain(VERSIONS.iter().copied())
+            .any(|word| word == segment)
+    };
+    let number = || segment.len() <= 20 && segment.bytes().all(|byte| byte.is_ascii_digit());
+    let host = || found.and_then(|found| found.host.as_deref()) == Some(segment);
+    word() || number() || is_uuid(segment) || host()
 }
 
 /// The call of a request, by its method and its path without the query.

@@ -264,7 +264,8 @@ fn redact_parts(head: &mut [u8], copy: &[u8], side: Side, hash: Hash<'_>) -> Opt
         Side::Requests => {
             let mut request = httparse::Request::new(&mut headers);
             request.parse(copy).ok()?;
-            redact_target(head, copy, request.path?, hash);
+            let method = request.method.and_then(Method::from_name);
+            redact_target(head, copy, method, request.path?, hash);
             request.headers
         }
         Side::Responses => {
@@ -327,7 +328,13 @@ fn redact_field(value: &mut [u8], name: &str, hash: Hash<'_>) {
 
 /// Blanks what is not kept of a request target: the authority, path segments
 /// that are tokens, values of query parameters.
-fn redact_target(head: &mut [u8], copy: &[u8], target: &str, hash: Hash<'_>) {
+fn redact_target(
+    head: &mut [u8],
+    copy: &[u8],
+    method: Option<Method>,
+    target: &str,
+    hash: Hash<'_>,
+) {
     let start = path_start(target);
     if let Some(scheme) = target.find("://") {
         let authority = target
@@ -341,11 +348,15 @@ fn redact_target(head: &mut [u8], copy: &[u8], target: &str, hash: Hash<'_>) {
     if !fragment.is_empty() {
         fill(head, range_of(copy, fragment.as_bytes()), BLANK);
     }
+    let found = method.and_then(|method| super::classify(method, path));
     let mut hide = false;
     for segment in path.split('/') {
-        if hide
+        let range = range_of(copy, segment.as_bytes());
+        if !hide && !super::is_kept(segment, found.as_ref()) {
+            fill(head, range, BLANK);
+        } else if hide
             && !segment.is_empty()
-            && let Some(token) = head.get_mut(range_of(copy, segment.as_bytes()))
+            && let Some(token) = head.get_mut(range)
         {
             hide_token(token, hash);
         }

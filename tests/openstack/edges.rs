@@ -1,0 +1,407 @@
+//! Made captures at the edges of what a migration can be.
+
+use phasescope::migration::{Migration, OutcomeKind, PhaseName, Technique};
+use serde_json::json;
+
+use super::wire::*;
+
+const SHELL: End = (SOURCE, 50_000);
+
+fn only(wire: &Wire) -> Migration {
+    let mut report = wire.report();
+    assert_eq!(report.migrations.len(), 1, "{:#?}", report.migrations);
+    report.migrations.remove(0)
+}
+
+fn names(m: &Migration) -> Vec<&'static str> {
+    m.phases.iter().map(|p| p.name.name()).collect()
+}
+
+fn start(m: &Migration, name: PhaseName) -> (&str, i64) {
+    let p = m.phases.iter().find(|p| p.name == name).unwrap();
+    let b = p.start.as_ref().unwrap();
+    (&b.marker, b.offset_ns / 1_000_000)
+}
+
+fn end(m: &Migration, name: PhaseName) -> (&str, i64) {
+    let p = m.phases.iter().find(|p| p.name == name).unwrap();
+    let b = p.end.as_ref().unwrap();
+    (&b.marker, b.offset_ns / 1_000_000)
+}
+
+fn noted(m: &Migration, word: &str) -> bool {
+    m.notes.iter().any(|n| n.contains(word))
+}
+
+fn authentication(m: &Migration) -> Option<&str> {
+    m.openstack.as_ref()?.authentication.as_deref()
+}
+
+/// A capture that begins a second before the first message.
+fn wire() -> Wire {
+    let mut w = Wire::default();
+    w.open(0, (SOURCE, 60_000), (CONTROLLER, 9));
+    w
+}
+
+#[test]
+fn from_login_to_reply() {
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(
+        names(&m),
+        ["authentication", "initialization", "post-migration"]
+    );
+    assert_eq!(
+        start(&m, PhaseName::Authentication),
+        ("keystone-token-request", 1000)
+    );
+    assert_eq!(end(&m, PhaseName::Authentication).1, 1050);
+    assert_eq!(
+        start(&m, PhaseName::Initialization),
+        ("server-lookup-request", 1100)
+    );
+    // The call monitor's sign of life at 1260 is no answer.
+    assert_eq!(
+        end(&m, PhaseName::Initialization),
+        ("pre-live-migration-reply", 1280)
+    );
+    assert_eq!(start(&m, PhaseName::PostMigration).1, 1350);
+    assert_eq!(
+        end(&m, PhaseName::PostMigration),
+        ("post-live-migration-reply", 1400)
+    );
+    assert_eq!(m.total_time_ns.unwrap() / 1_000_000, 400);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    assert_eq!(authentication(&m), Some("issued"));
+    assert_eq!(m.guest.uuid.as_deref(), Some(VM1));
+    assert_eq!(m.destination.hostname.as_deref(), Some("dst"));
+}
+
+#[test]
+fn client_elsewhere_is_partial() {
+    let mut w = wire();
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(names(&m), ["initialization", "post-migration"]);
+    assert_eq!(
+        start(&m, PhaseName::Initialization),
+        ("live-migration-delivered", 1200)
+    );
+    assert!(noted(&m, "partial"));
+    assert_eq!(authentication(&m), None);
+}
+
+#[test]
+fn one_token_for_several_at_once() {
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.ask(1140, SHELL, TOKEN, VM2, "req-2");
+    // Interleaved.
+    w.run(1200, VM1, "req-1", "a");
+    w.run(1205, VM2, "req-2", "b");
+    let report = w.report();
+    let [a, b] = &report.migrations[..] else {
+        panic!("{}", report.migrations.len());
+    };
+    assert_eq!(
+        (authentication(a), authentication(b)),
+        (Some("issued"), Some("shared"))
+    );
+    assert_eq!(names(b), ["initialization", "post-migration"]);
+    assert!(noted(b, "shared"));
+    assert_eq!(start(b, PhaseName::Initialization).1, 1140);
+    assert_eq!(end(b, PhaseName::PostMigration).1, 1405);
+    assert_eq!(b.guest.uuid.as_deref(), Some(VM2));
+}
+
+#[test]
+fn the_same_instance_again() {
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.run(1200, VM1, "req-1", "a");
+    w.ask(2000, SHELL, TOKEN, VM1, "req-2");
+    w.run(2100, VM1, "req-2", "b");
+    let report = w.report();
+    let [a, b] = &report.migrations[..] else {
+        panic!("{}", report.migrations.len());
+    };
+    assert_eq!(end(a, PhaseName::PostMigration).1, 1400);
+    assert_eq!(start(b, PhaseName::Initialization).1, 2000);
+}
+
+#[test]
+fn a_token_from_before_is_no_authentication() {
+    let mut w = wire();
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(authentication(&m), Some("unseen"));
+    assert_eq!(names(&m), ["initialization", "post-migration"]);
+    assert_eq!(m.total_time_ns.unwrap() / 1_000_000, 300);
+}
+
+#[test]
+fn logging_in_again_is_inside() {
+    let mut w = wire();
+    w.http(
+        (1000, 1010),
+        SHELL,
+        8774,
+        &get(&format!("/v2.1/servers/{VM1}"), "old-token"),
+        &answer(401, "", "{}"),
+    );
+    w.login(1020, SHELL, TOKEN);
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(start(&m, PhaseName::Initialization).1, 1000);
+    assert!(noted(&m, "reauth"));
+    assert!(m.overlaps_ns.unwrap() > 0);
+}
+
+#[test]
+fn refused_by_the_interface() {
+    let mut w = wire();
+    w.look(1100, SHELL, TOKEN, VM1);
+    w.migrate(1120, SHELL, TOKEN, VM1, "req-1", 400);
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Refused);
+    assert_eq!(m.outcome.reason.as_deref(), Some("Nova answered 400"));
+    assert_eq!((m.total_time_ns, m.elapsed_ns.is_some()), (None, true));
+}
+
+#[test]
+fn refused_by_a_check() {
+    let mut w = wire();
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    let check = rpc(
+        "check_can_live_migrate_source",
+        Some("c1"),
+        "req-1",
+        instance(VM1),
+    );
+    w.deliver(1200, SOURCE, "compute.src", &check);
+    w.publish(
+        1210,
+        SOURCE,
+        "reply_1",
+        &reply("c1", Some("InvalidSharedStorage")),
+    );
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Refused);
+    let reason = "check_can_live_migrate_source failed: InvalidSharedStorage";
+    assert_eq!(m.outcome.reason.as_deref(), Some(reason));
+    assert_eq!(m.total_time_ns, None);
+}
+
+#[test]
+fn nothing_follows() {
+    let mut w = wire();
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.open(30_000, (SOURCE, 60_001), (CONTROLLER, 9));
+    assert_eq!(only(&w).outcome.result, OutcomeKind::Refused);
+}
+
+#[test]
+fn the_capture_ends_first() {
+    let mut w = wire();
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.begin(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Unfinished);
+    assert_eq!(m.total_time_ns, None);
+}
+
+#[test]
+fn the_destination_fails() {
+    let mut w = wire();
+    w.begin(1200, VM1, "req-1", "a");
+    w.deliver(
+        1300,
+        SOURCE,
+        "reply_1",
+        &reply("a-pre", Some("DestinationDiskExists")),
+    );
+    w.publish(1310, SOURCE, "conductor", &save("s", "req-1", VM1, "error"));
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Failed);
+    assert!(m.outcome.reason.unwrap().contains("DestinationDiskExists"));
+    assert_eq!(names_of_failed(&w), ["initialization"]);
+}
+
+fn names_of_failed(w: &Wire) -> Vec<&'static str> {
+    names(&only(w))
+}
+
+#[test]
+fn aborted_and_rolled_back() {
+    let mut w = wire();
+    w.begin(1200, VM1, "req-1", "a");
+    w.deliver(1300, SOURCE, "reply_1", &reply("a-pre", None));
+    w.publish(
+        1310,
+        SOURCE,
+        "conductor",
+        &save("s1", "req-1", VM1, "running"),
+    );
+    // Another request: joined by the server in its path.
+    w.http(
+        (1400, 1420),
+        SHELL,
+        8774,
+        &format!("DELETE /v2.1/servers/{VM1}/migrations/5 HTTP/1.1\r\nHost: c\r\n\r\n"),
+        &answer(202, "x-compute-request-id: req-9\r\n", ""),
+    );
+    let rollback = rpc(
+        "rollback_live_migration_at_destination",
+        None,
+        "req-1",
+        instance(VM1),
+    );
+    w.publish(1500, SOURCE, "compute.dst", &rollback);
+    w.publish(
+        1600,
+        SOURCE,
+        "conductor",
+        &save("s2", "req-1", VM1, "cancelled"),
+    );
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Cancelled);
+    assert_eq!(names(&m), ["initialization"]);
+    assert_eq!(m.total_time_ns, None);
+    assert!(m.elapsed_ns.unwrap() >= 400_000_000);
+}
+
+#[test]
+fn a_cold_migration_is_said_to_be_one() {
+    let mut w = wire();
+    let body = json!({"migrate": {"host": "dst"}}).to_string();
+    w.http(
+        (1100, 1110),
+        SHELL,
+        8774,
+        &post(&format!("/v2.1/servers/{VM1}/action"), Some(TOKEN), &body),
+        &answer(202, "x-compute-request-id: req-1\r\n", ""),
+    );
+    let resize = rpc("resize_instance", None, "req-1", instance(VM1));
+    w.deliver(1200, SOURCE, "compute.src", &resize);
+    let m = only(&w);
+    assert_eq!(m.technique, Technique::Offline);
+    assert!(m.phases.is_empty());
+    assert!(noted(&m, "not a live migration"));
+    assert!(m.outcome.reason.unwrap().contains("cold"));
+    assert_eq!(m.total_time_ns, None);
+}
+
+/// Two replies, no reply at all to the last RPC, and its end by a notification.
+#[test]
+fn as_in_juno() {
+    let mut w = wire();
+    w.begin(1200, VM1, "req-1", "a");
+    let first = json!({"result": {}, "failure": null, "_msg_id": "a-pre", "_unique_id": "r1"});
+    let second = json!({"result": null, "failure": null, "ending": true, "_msg_id": "a-pre",
+        "_unique_id": "r2"});
+    w.deliver(1300, SOURCE, "reply_1", &first);
+    w.deliver(1310, SOURCE, "reply_1", &second);
+    let post = rpc(
+        "post_live_migration_at_destination",
+        None,
+        "req-1",
+        instance(VM1),
+    );
+    w.publish(1400, SOURCE, "compute.dst", &post);
+    let notice = json!({"event_type": "compute.instance.live_migration._post.end",
+        "publisher_id": "compute.src", "priority": "INFO", "_unique_id": "n1",
+        "message_id": "m1", "payload": {"instance_id": VM1}, "_context_request_id": "req-1"});
+    w.publish(1500, SOURCE, "notifications.info", &notice);
+    let m = only(&w);
+    assert_eq!(end(&m, PhaseName::Initialization).1, 1300);
+    assert_eq!(
+        end(&m, PhaseName::PostMigration),
+        ("post-end-notification", 1500)
+    );
+    assert!(noted(&m, "15.0.0"));
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+}
+
+/// Delivered again after the consumer's connection was lost: the first one counts.
+#[test]
+fn redelivered_messages_count_once() {
+    let mut w = wire();
+    w.run(1200, VM1, "req-1", "a");
+    let mut args = instance(VM1);
+    args["dest"] = json!("dst");
+    let live = rpc("live_migration", None, "req-1", args);
+    w.deliver(1210, SOURCE, "compute.src", &live);
+    let m = only(&w);
+    assert_eq!(start(&m, PhaseName::Initialization).1, 1200);
+    let rpcs = &m.openstack.as_ref().unwrap().rpcs;
+    let live = rpcs.iter().filter(|r| r.method == "live_migration");
+    assert_eq!(live.map(|r| r.repeats).collect::<Vec<_>>(), [1]);
+}
+
+/// Client to proxy and proxy to server: one request.
+#[test]
+fn behind_a_proxy() {
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    let proxy = (CONTROLLER, 51_000);
+    let body = json!({"os-migrateLive": {"host": null, "block_migration": "auto"}}).to_string();
+    w.http(
+        (1122, 1128),
+        proxy,
+        18_774,
+        &post(&format!("/v2.1/servers/{VM1}/action"), Some(TOKEN), &body),
+        &answer(202, "x-compute-request-id: req-1\r\n", ""),
+    );
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(
+        start(&m, PhaseName::Initialization),
+        ("server-lookup-request", 1100)
+    );
+    assert_eq!(authentication(&m), Some("issued"));
+    assert_eq!(m.openstack.unwrap().requests.len(), 1);
+}
+
+/// The port between two hosts is plugged late, and the source waits for it.
+#[test]
+fn the_wait_for_the_network() {
+    let mut w = wire();
+    w.begin(1200, VM1, "req-1", "a");
+    w.deliver(1300, SOURCE, "reply_1", &reply("a-pre", None));
+    let event = rpc(
+        "external_instance_event",
+        None,
+        "req-other",
+        json!({"instances": [{"nova_object.name": "Instance", "nova_object.data": {"uuid": VM1}}],
+            "events": [{"nova_object.name": "InstanceExternalEvent", "nova_object.data": {
+                "instance_uuid": VM1, "name": "network-vif-plugged", "status": "completed"}}]}),
+    );
+    w.deliver(1380, SOURCE, "compute.src", &event);
+    w.publish(
+        1400,
+        SOURCE,
+        "conductor",
+        &save("s1", "req-1", VM1, "running"),
+    );
+    let m = only(&w);
+    let init = m
+        .phases
+        .iter()
+        .find(|p| p.name == PhaseName::Initialization);
+    let wait = init
+        .unwrap()
+        .sub
+        .iter()
+        .find(|s| s.name == "vif-wait")
+        .unwrap();
+    assert_eq!(wait.duration_ns.unwrap() / 1_000_000, 80);
+}
