@@ -4,6 +4,8 @@ mod analyze;
 mod capinfo;
 mod events;
 mod input;
+#[cfg(feature = "live")]
+mod live;
 mod output;
 mod phases;
 mod scrub;
@@ -46,6 +48,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Analyze(analyze::Analyze),
+    #[cfg(feature = "live")]
+    Live(live::Live),
     Events(events::Events),
     Phases(phases::Phases),
     Scrub(scrub::Scrub),
@@ -80,6 +84,8 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Analyze(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Live(c) => c.run(),
         Command::Events(c) => c.run(),
         Command::Phases(c) => c.run(),
         Command::Scrub(c) => c.run(),

@@ -2,11 +2,13 @@
 //!
 //! Frames come from [`capture`], connections from [`net`], what the protocols said from
 //! [`dissect`], migrations from [`migration`], and answers for people and programs from
-//! [`report`]. [`analysis`] is the whole way at once.
+//! [`report`]. [`analysis`] is the whole way at once; `live` walks it while the traffic flows.
 
 pub mod analysis;
 pub mod capture;
 pub mod dissect;
+#[cfg(feature = "live")]
+pub mod live;
 pub mod migration;
 pub mod net;
 pub mod report;

@@ -2,7 +2,7 @@
 
 pub mod document;
 pub mod events;
-mod units;
+pub(crate) mod units;
 
 use std::collections::BTreeMap;
 
@@ -74,6 +74,9 @@ pub struct Health {
     pub truncated_file: bool,
     /// Where files are broken.
     pub damage: Vec<String>,
+    /// Frames of a live capture that were dropped before they were looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dropped_packets: Option<u64>,
     /// Irregularities by name.
     pub oddities: BTreeMap<String, u64>,
 }
@@ -120,6 +123,7 @@ impl CaptureSummary {
                     .iter()
                     .filter_map(|f| Some(format!("{}: {}", f.name, f.damage.as_ref()?)))
                     .collect(),
+                dropped_packets: None,
                 oddities,
             },
             echoes,

@@ -1,6 +1,8 @@
 //! From events to migrations: keeps records of connections and attempts, and tells a migration
 //! when all of it has been seen.
 
+mod running;
+
 use std::collections::BTreeMap;
 
 use phasescope_parsers::libvirt::cookie::Cookie;
@@ -22,6 +24,7 @@ use super::{Clock, Migration};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
 use crate::net::{Direction, FlowInfo};
 use crate::time::Timestamp;
+pub use running::Running;
 
 /// A migration is told when so much time has passed since its last message and its connections
 /// have ended: late echo replies and announcements belong to it. Nanoseconds.
@@ -112,7 +115,7 @@ impl Tracker {
             Kind::Qemu(what) => self.qemu(event, what),
             Kind::Recognised(protocol, info) => self.recognised(*protocol, event, info),
             Kind::Ended(protocol, info) => self.ended(*protocol, info),
-            Kind::Closing { .. } => {}
+            Kind::Closing { reset } => self.closing(event, *reset),
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
                     if let Some(s) = self.sessions.get_mut(&flow) {

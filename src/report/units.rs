@@ -1,7 +1,7 @@
 //! Numbers for people.
 
 /// `12.345 ms`: four significant digits, a unit that fits.
-pub(super) fn duration(ns: i64) -> String {
+pub(crate) fn duration(ns: i64) -> String {
     let (sign, ns) = if ns < 0 {
         ("-", -(ns as f64))
     } else {
@@ -23,7 +23,7 @@ pub(super) fn duration(ns: i64) -> String {
 }
 
 /// Seconds with nanoseconds: exact.
-pub(super) fn seconds(ns: i64) -> String {
+pub(crate) fn seconds(ns: i64) -> String {
     let (sign, ns) = if ns < 0 {
         ("-", ns.unsigned_abs())
     } else {
@@ -33,7 +33,7 @@ pub(super) fn seconds(ns: i64) -> String {
 }
 
 /// `97.3 MiB`.
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = n as f64;
     let mut unit = 0;
@@ -48,7 +48,7 @@ pub(super) fn bytes(n: u64) -> String {
 }
 
 /// `1 234 567`, with thin groups that can still be copied.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
@@ -61,6 +61,6 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `12.3%`.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
