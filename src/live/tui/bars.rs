@@ -89,13 +89,12 @@ fn segment(phase: PhaseName, width: usize, theme: &Theme) -> String {
 
 /// What the colours, or letters, mean.
 pub(super) fn legend(phases: &[PhaseName], theme: &Theme) -> Vec<Span<'static>> {
-    let mut out = vec![Span::raw(" ")];
+    let mut out = Vec::new();
     for p in phases {
         let look = theme::of(*p);
         out.push(Span::styled(format!(" {} ", look.letter), theme.phase(*p)));
         out.push(Span::raw(format!("{}  ", look.short)));
     }
-    out.push(Span::styled(format!("{GAP} no phase"), theme.faint));
     out
 }
 

@@ -8,6 +8,7 @@ use ratatui::widgets::{Block, Borders};
 use super::app::App;
 use super::bars::{self, Piece, fit, styled};
 use super::detail::scrolled;
+use super::theme::GAP;
 use super::title;
 use crate::live::view::Shown;
 use crate::migration::PhaseName;
@@ -56,7 +57,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     } else {
         lines.push(Line::raw(""));
         let phases: Vec<PhaseName> = durations.iter().map(|(p, _)| *p).collect();
-        lines.push(Line::from(bars::legend(&phases, &theme)));
+        let mut legend = bars::legend(&phases, &theme);
+        legend.push(styled(format!(" {GAP} no phase"), theme.faint));
+        lines.push(Line::from(legend));
         lines.push(Line::raw(""));
         lines.extend(table(&durations, &theme));
     }

@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 use super::app::App;
 use super::bars::{legend, styled};
 use super::keys::KEYS;
-use super::theme::LOOKS;
+use super::theme::{GAP, LOOKS};
 
 /// Columns of the text, and lines around it.
 const WIDTH: u16 = 76;
@@ -29,8 +29,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, area: Rect) {
         .collect();
     lines.push(Line::raw(""));
     let phases: Vec<_> = LOOKS.iter().map(|l| l.phase).collect();
-    lines.push(Line::from(legend(&phases, &t)));
-    let high = u16::try_from(lines.len()).unwrap_or(u16::MAX) + 3;
+    for some in phases.chunks(5) {
+        lines.push(Line::from(legend(some, &t)));
+    }
+    lines.push(Line::styled(format!(" {GAP}  time in no phase"), t.faint));
+    let high = u16::try_from(lines.len()).unwrap_or(u16::MAX) + 2;
     let (w, h) = (WIDTH.min(area.width), high.min(area.height));
     let place = Rect::new((area.width - w) / 2, (area.height - h) / 2, w, h);
     let block = Block::bordered().title(" keys; ? or Esc closes ");

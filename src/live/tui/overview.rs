@@ -129,14 +129,17 @@ pub(super) const COLUMNS: &[Column] = &[
 
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let running = app.running();
-    let tall = area.height >= ROOM;
-    let each = if tall { TALL } else { LOW };
-    let wanted = u16::try_from(running.len()).unwrap_or(u16::MAX);
-    let wanted = wanted.max(1).saturating_mul(each).saturating_add(1);
-    let table = TABLE.min(area.height / 2);
-    let high = match app.view().finished.is_empty() {
+    let n = u16::try_from(running.len()).unwrap_or(u16::MAX).max(1);
+    let lines = |each: u16| n.saturating_mul(each).saturating_add(1);
+    let room = match app.view().finished.is_empty() {
         true => area.height.saturating_sub(3),
-        false => wanted.min(area.height - table),
+        false => area.height - TABLE.min(area.height / 2),
+    };
+    let tall = lines(TALL) <= room || area.height >= ROOM;
+    let each = if tall { TALL } else { LOW };
+    let high = match app.view().finished.is_empty() {
+        true => room,
+        false => lines(if running.is_empty() { 1 } else { each }).min(room),
     };
     let [top, bottom] =
         Layout::vertical([Constraint::Length(high), Constraint::Min(0)]).areas(area);
@@ -192,7 +195,15 @@ fn card(
     let elapsed = s.elapsed_ns(now_ns).map_or(String::new(), duration);
     let m = &s.migration;
     let hosts = format!("{} → {}", host(&m.source), host(&m.destination));
-    let state = format!("{}  {elapsed}", s.state());
+    let down = s.pause(now_ns).filter(|(_, stopped)| *stopped);
+    let (state, state_style) = match down {
+        // Nothing else matters as much, and where there is no room, nothing else is shown.
+        Some((down, _)) if !tall => (format!("down {down}"), theme.alarm),
+        _ => (
+            format!("{}  {elapsed}", s.state()),
+            theme.outcome(m.outcome.result),
+        ),
+    };
     let name = format!(" {} ", s.name());
     let room = width.saturating_sub(name.chars().count() + state.chars().count() + 3);
     let hosts = if room >= 12 {
@@ -200,10 +211,10 @@ fn card(
     } else {
         String::new()
     };
-    let mut head = vec![
+    let head = vec![
         styled(name, style),
         Span::raw(format!(" {hosts:<room$} ")),
-        styled(state, theme.outcome(m.outcome.result)),
+        styled(state, state_style),
     ];
     let mut bar = vec![Span::raw(" ")];
     bar.extend(bars::stacked(
@@ -212,22 +223,13 @@ fn card(
         theme,
     ));
     if !tall {
-        if let Some((down, stopped)) = s.pause(now_ns) {
-            let words = format!(" down {down}");
-            if width > 60 {
-                head.push(styled(
-                    words,
-                    if stopped { theme.alarm } else { theme.title },
-                ));
-            }
-        }
         return vec![Line::from(head), Line::from(bar)];
     }
     vec![
         Line::from(head),
         Line::from(bar),
         phases(s, now_ns, width),
-        progress(s, now_ns, theme),
+        progress(s, now_ns, width, theme),
     ]
 }
 
@@ -244,36 +246,46 @@ fn phases(s: &Shown, now_ns: i64, width: usize) -> Line<'static> {
     Line::raw(fit(&format!(" {}", parts.join("  ")), width))
 }
 
-/// Throughput, what was sent, and whether it gets anywhere.
-fn progress(s: &Shown, now_ns: i64, theme: &Theme) -> Line<'static> {
-    let mut parts = vec![Span::raw(" ")];
+/// Throughput, what was sent, and whether it gets anywhere; what matters less is left out where
+/// there is no room.
+fn progress(s: &Shown, now_ns: i64, width: usize, theme: &Theme) -> Line<'static> {
+    let mut parts = Vec::new();
+    let mut sent = Vec::new();
     if s.bytes() > 0 {
-        parts.push(styled(bars::latest(&s.series, SPARK), theme.spark));
-        parts.push(Span::raw(format!(
-            " {}/s  {}  {} pages",
-            bytes(s.rate()),
-            bytes(s.bytes()),
-            count(s.pages())
-        )));
-        parts.push(Span::raw(match s.rounds() {
-            1 => "  round 1".to_owned(),
-            n => format!("  round {n}"),
-        }));
+        parts.push(Span::raw(format!("{}/s", bytes(s.rate()))));
+        parts.push(Span::raw(format!("round {}", s.rounds())));
         match s.trend() {
             Trend::Unknown => {}
             Trend::Converging(part) => {
-                parts.push(styled(format!(" converging ×{part:.2}"), theme.good));
+                parts.push(styled(format!("converging ×{part:.2}"), theme.good));
             }
             Trend::Stuck(part) => {
-                parts.push(styled(format!(" not converging ×{part:.2}"), theme.alarm));
+                parts.push(styled(format!("not converging ×{part:.2}"), theme.alarm));
             }
         }
+        sent = vec![bytes(s.bytes()), format!("{} pages", count(s.pages()))];
     }
     if let Some((down, stopped)) = s.pause(now_ns) {
         let style = if stopped { theme.alarm } else { theme.title };
-        parts.push(styled(format!("  down {down}"), style));
+        parts.push(styled(format!("down {down}"), style));
     }
-    Line::from(parts)
+    let mut used: usize = parts.iter().map(|p| p.width() + 2).sum();
+    for more in sent {
+        if used + more.len() + 2 + SPARK + 2 <= width {
+            used += more.len() + 2;
+            parts.push(Span::raw(more));
+        }
+    }
+    let spark = width.saturating_sub(used + 2).min(SPARK);
+    let mut line = vec![Span::raw(" ")];
+    if s.bytes() > 0 && spark >= 4 {
+        line.push(styled(bars::latest(&s.series, spark), theme.spark));
+        line.push(Span::raw(" "));
+    }
+    for part in parts {
+        line.extend([part, Span::raw("  ")]);
+    }
+    Line::from(line)
 }
 
 fn draw_finished(frame: &mut Frame<'_>, app: &App, area: Rect) {
