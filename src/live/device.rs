@@ -174,6 +174,10 @@ const PRECISION: Precision = Precision::Nano;
 #[cfg(not(target_os = "linux"))]
 const PRECISION: Precision = Precision::Micro;
 
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the fields have 32 bits on other systems"
+)]
 fn time(h: &pcap::PacketHeader) -> Timestamp {
     let unit = match PRECISION {
         Precision::Nano => 1,

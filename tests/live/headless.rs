@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use phasescope::capture::Capture;
@@ -11,7 +11,7 @@ use phasescope::live::metrics::Tally;
 use phasescope::live::view::Load;
 use serde_json::Value;
 
-use crate::{IDLE, folder, offline, path};
+use crate::{IDLE, Kept, folder, offline, path};
 
 fn live(arguments: &[&str]) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_phasescope"));
@@ -75,34 +75,6 @@ fn lines_for_people() {
     .unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     assert!(text.contains("migration 1 kvg1: completed"), "{text}");
-}
-
-/// Ends the process if the test does not.
-struct Kept(Child);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Kept {
-    fn terminate(&self) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").arg(id).status().unwrap().success());
-    }
-
-    fn wait(&mut self) -> std::process::ExitStatus {
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(20) {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("it does not end");
-    }
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //! `tcpreplay`; says so where it cannot run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use phasescope::capture::{Capture, Format, write::Writer};
+use phasescope::capture::{Capture, Format, Options, write::Writer};
 use phasescope::report::Report;
 
-use crate::{folder, offline, path};
+use crate::{Kept, folder, offline, path, skipped};
 
 /// A namespace with a cable in it, `out` to `tap`; gone when dropped.
 struct Net(String);
@@ -30,13 +30,13 @@ impl Net {
             ("tcpreplay", runs("tcpreplay", &["--version"])),
         ] {
             if !there {
-                println!("SKIPPED: live capture is tested only with {what}");
+                skipped(&format!("live capture is tested only with {what}"));
                 return None;
             }
         }
         let name = format!("ps-{name}-{}", std::process::id());
         if !runs("ip", &["netns", "add", &name]) {
-            println!("SKIPPED: no network namespace can be made here");
+            skipped("no network namespace can be made here");
             return None;
         }
         let net = Self(name);
@@ -65,10 +65,14 @@ impl Net {
         self.sh(&format!("ip {arguments}"));
     }
 
-    fn live(&self, arguments: &[&str]) -> Child {
+    fn live(&self, arguments: &[&str]) -> Kept {
+        self.live_on(&[&["--interface", "tap"], arguments].concat())
+    }
+
+    fn live_on(&self, arguments: &[&str]) -> Kept {
         let mut c = self.command(env!("CARGO_BIN_EXE_phasescope"));
-        c.args(["live", "--headless", "--interface", "tap"]);
-        let child = c.args(arguments).stdout(Stdio::null()).spawn().unwrap();
+        c.args(["live", "--headless"]);
+        let child = Kept(c.args(arguments).stdout(Stdio::null()).spawn().unwrap());
         // A device that is listened to is promiscuous.
         let begun = Instant::now();
         loop {
@@ -83,11 +87,11 @@ impl Net {
     }
 
     /// Captures into a file, where there is tcpdump.
-    fn tcpdump(&self, file: &Path) -> Option<Child> {
+    fn tcpdump(&self, file: &Path) -> Option<Kept> {
         let mut c = self.command("tcpdump");
         c.args(["-i", "tap", "-p", "-U", "-B", "65536", "-Z", "root"]);
         c.args(["--time-stamp-precision=nano", "-w"]).arg(file);
-        let child = c.stderr(Stdio::null()).spawn().ok()?;
+        let child = Kept(c.stderr(Stdio::null()).spawn().ok()?);
         let begun = Instant::now();
         while !file.exists() && begun.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(20));
@@ -114,9 +118,9 @@ impl Drop for Net {
     }
 }
 
-fn terminate(mut child: Child) {
-    assert!(runs("kill", &[&child.id().to_string()]));
-    assert!(child.wait().unwrap().success());
+fn terminate(mut child: Kept) {
+    child.terminate();
+    assert!(child.wait().success());
 }
 
 /// The fixture as tcpreplay reads it.
@@ -173,7 +177,7 @@ fn the_live_report_is_the_offline_one() {
             terminate(tcpdump);
             captures.push(other);
         } else {
-            println!("SKIPPED: another capture to compare with needs tcpdump");
+            skipped("another capture to compare with needs tcpdump");
         }
         for file in captures {
             let same = offline(&file);
@@ -228,12 +232,46 @@ fn a_filter_and_a_snap_length() {
 }
 
 #[test]
+fn a_dpmi_stream_over_ethernet() {
+    let Some(net) = Net::new("dpmi") else {
+        return;
+    };
+    let stream = path("fixtures/dpmi/live-eth.stream.pcap");
+    let mut carrier = Capture::open(std::slice::from_ref(&stream)).unwrap();
+    let first = carrier.next_frame().unwrap().unwrap();
+    let group: Vec<String> = first.data[..6].iter().map(|b| format!("{b:02x}")).collect();
+    let address = format!("tap/{}", group.join(":"));
+    let report = folder("wire-dpmi").join("report.json");
+    let r = report.to_str().unwrap();
+    let child = net.live_on(&["--dpmi", &address, "--report", r]);
+    net.replay(&stream, &["--mbps=10"]);
+    terminate(child);
+    let inside = Options { dpmi_inside: true };
+    let mut expected = Capture::open_with(&[stream], inside).unwrap();
+    let (mut packets, mut bytes) = (0, 0);
+    while let Some(frame) = expected.next_frame().unwrap() {
+        packets += 1;
+        bytes += u64::from(frame.wire_len);
+    }
+    let live = read(&report).capture;
+    assert!(packets > 0);
+    assert_eq!((live.packets, live.bytes), (packets, bytes));
+    assert_eq!(live.format, "dpmi");
+    assert!(
+        !live
+            .health
+            .oddities
+            .contains_key("dpmi-measurement-frames-lost")
+    );
+}
+
+#[test]
 fn without_the_right_it_says_what_to_do() {
     let Some(net) = Net::new("right") else {
         return;
     };
     if !runs("setpriv", &["--version"]) {
-        println!("SKIPPED: missing rights are tested only with setpriv");
+        skipped("missing rights are tested only with setpriv");
         return;
     }
     // Where others may run it.
@@ -261,10 +299,10 @@ fn root_is_given_up() {
     let Some(net) = Net::new("root") else {
         return;
     };
-    let mut child = net.live(&["--user", "nobody"]);
+    let child = net.live(&["--user", "nobody"]);
     let begun = Instant::now();
     loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
         let uid = status.lines().find(|l| l.starts_with("Uid:")).unwrap();
         if uid.split_whitespace().skip(1).all(|id| id == "65534") {
             break;
@@ -272,6 +310,5 @@ fn root_is_given_up() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{uid}");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(runs("kill", &[&child.id().to_string()]));
-    assert!(child.wait().unwrap().success());
+    terminate(child);
 }

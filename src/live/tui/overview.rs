@@ -267,7 +267,8 @@ fn progress(s: &Shown, now_ns: i64, width: usize, theme: &Theme) -> Line<'static
     }
     if let Some((down, stopped)) = s.pause(now_ns) {
         let style = if stopped { theme.alarm } else { theme.title };
-        parts.push(styled(format!("down {down}"), style));
+        let down = styled(format!("down {down}"), style);
+        parts.insert(if stopped { 0 } else { parts.len() }, down);
     }
     let mut used: usize = parts.iter().map(|p| p.width() + 2).sum();
     for more in sent {
