@@ -58,11 +58,17 @@ try() {
     kill -TERM "$pid"
     wait "$pid" || true
     case $1 in
-    phasescope) seen=$(sed -n 's/^ *"packets": \([0-9]*\),*$/\1/p' "$work/report.json" | head -n 1) ;;
-    tcpdump) seen=$(sed -n 's/^\([0-9]*\) packets captured$/\1/p' "$work/err") ;;
+    phasescope)
+        seen=$(sed -n 's/^ *"packets": \([0-9]*\),*$/\1/p' "$work/report.json" | head -n 1)
+        told=$(sed -n 's/^ *"dropped_packets": \([0-9]*\),*$/\1/p' "$work/report.json")
+        ;;
+    tcpdump)
+        seen=$(sed -n 's/^\([0-9]*\) packets captured$/\1/p' "$work/err")
+        told=$(sed -n 's/^\([0-9]*\) packets dropped by kernel$/\1/p' "$work/err")
+        ;;
     esac
     lost=$((sent - seen))
-    echo "  $1: asked for $2, sent $rate packets/s ($mbps Mbit/s), $lost of $sent lost"
+    echo "  $1: asked for $2, sent $rate packets/s ($mbps Mbit/s), $lost of $sent lost, $told told"
     [ "$lost" = 0 ]
 }
 
