@@ -20,6 +20,7 @@ done
 net=ps-bench-$$
 work=$(mktemp -d)
 trap 'ip netns del $net 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 ip netns add "$net" || { echo "SKIPPED: no network namespace can be made here"; exit 0; }
 in_net() { ip netns exec "$net" "$@"; }
 in_net ip link add out type veth peer name tap
