@@ -1,8 +1,8 @@
 //! The whole way from frames to a report.
 
-use crate::capture::{Capture, CaptureError, Frame};
+use crate::capture::{Capture, CaptureError, FileSummary, Frame};
 use crate::dissect::{Dissector, Event, Sink};
-use crate::migration::{Migration, Tracker};
+use crate::migration::{Migration, Running, Tracker};
 use crate::report::{CaptureSummary, Report};
 use crate::time::Timestamp;
 
@@ -48,8 +48,26 @@ impl Analysis {
             see,
         };
         self.dissector.frame(frame, &mut sink);
-        if frame.time.since(self.looked) > LOOK_NS {
-            self.looked = frame.time;
+        self.look(frame.time);
+    }
+
+    /// No frame has come by `now`: what is over by then is told. For captures that run.
+    pub fn tick(&mut self, now: Timestamp, see: &mut impl FnMut(&Event)) {
+        if self.times.is_none() {
+            return;
+        }
+        self.tracker.time(now);
+        let mut sink = Both {
+            tracker: &mut self.tracker,
+            see,
+        };
+        self.dissector.sweep(now, &mut sink);
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Timestamp) {
+        if now.since(self.looked) > LOOK_NS {
+            self.looked = now;
             self.migrations.extend(self.tracker.ready());
         }
     }
@@ -59,14 +77,50 @@ impl Analysis {
         &self.migrations
     }
 
-    /// The capture has ended: everything that is left is told.
-    pub fn finish(mut self, capture: &Capture) -> Report {
+    /// Forgets the first `n` of the migrations told so far: a capture that runs for months has no
+    /// end to its report.
+    pub fn forget(&mut self, n: usize) {
+        self.migrations.drain(..n.min(self.migrations.len()));
+    }
+
+    /// Migrations that are not over.
+    pub fn running(&self) -> Vec<Running> {
+        self.tracker.running()
+    }
+
+    /// Page bytes so far of each migration stream, by the number of its first frame.
+    pub fn progress(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.tracker.progress()
+    }
+
+    /// The capture so far; `files` are those that the frames come from.
+    pub fn summary(&self, files: &[FileSummary]) -> CaptureSummary {
+        CaptureSummary::new(
+            files,
+            &self.dissector.traffic(),
+            self.times,
+            self.tracker.echoes(),
+        )
+    }
+
+    /// No more frames: tells the migrations that are left.
+    pub fn close(&mut self, see: &mut impl FnMut(&Event)) {
         let mut sink = Both {
             tracker: &mut self.tracker,
-            see: &mut |_: &Event| {},
+            see,
         };
         self.dissector.finish(&mut sink);
         self.migrations.extend(self.tracker.finish());
+    }
+
+    /// The capture has ended: everything that is left is told.
+    pub fn finish(mut self, capture: &Capture) -> Report {
+        self.close(&mut |_| {});
+        self.report(capture.files())
+    }
+
+    /// The report, after [`Analysis::close`].
+    pub fn report(mut self, files: &[FileSummary]) -> Report {
         // In order of their first evidence, whatever the order in which they were over.
         self.migrations.sort_by_key(|m| {
             let first = m
@@ -78,13 +132,7 @@ impl Analysis {
         for (id, m) in (1..).zip(&mut self.migrations) {
             m.id = id;
         }
-        let summary = CaptureSummary::new(
-            capture.files(),
-            &self.dissector.traffic(),
-            self.times,
-            self.tracker.echoes(),
-        );
-        Report::new(summary, self.migrations)
+        Report::new(self.summary(files), self.migrations)
     }
 }
 

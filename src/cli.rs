@@ -6,6 +6,8 @@ mod capinfo;
 mod compare;
 mod events;
 mod input;
+#[cfg(feature = "live")]
+mod live;
 mod model;
 mod output;
 mod phases;
@@ -59,6 +61,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Analyze(analyze::Analyze),
+    #[cfg(feature = "live")]
+    Live(live::Live),
     Events(events::Events),
     Phases(phases::Phases),
     Scrub(scrub::Scrub),
@@ -112,6 +116,8 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Analyze(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Live(c) => c.run(),
         Command::Events(c) => c.run(),
         Command::Phases(c) => c.run(),
         Command::Scrub(c) => c.run(),

@@ -140,12 +140,22 @@ impl Dissector {
         let place = self
             .flows
             .packet(&packet, frame.wire_len, stamp, &mut dispatch);
-        if stamp.time.since(self.swept) > SWEEP_NS {
-            self.swept = stamp.time;
-            self.flows
-                .expire(stamp.time.offset(-IDLE_NS), &mut dispatch);
-        }
+        self.sweep(stamp.time, sink);
         Some((packet, place))
+    }
+
+    /// Ends the connections that are closed and idle by `now`; every frame's time does that, and a
+    /// live capture calls this where no frame comes.
+    pub fn sweep(&mut self, now: Timestamp, sink: &mut impl Sink) {
+        if now.since(self.swept) > SWEEP_NS {
+            self.swept = now;
+            let mut dispatch = Dispatch {
+                sink,
+                oddities: &mut self.traffic.oddities,
+                undecided: &mut self.undecided,
+            };
+            self.flows.expire(now.offset(-IDLE_NS), &mut dispatch);
+        }
     }
 
     /// The capture has ended.

@@ -2,12 +2,14 @@
 //!
 //! Frames come from [`capture`], connections from [`net`], what the protocols said from
 //! [`dissect`], migrations from [`migration`], and answers for people and programs from
-//! [`report`]. [`analysis`] is the whole way at once. Many runs are summed up and compared by
-//! [`stats`], and drawn by [`plot`].
+//! [`report`]. [`analysis`] is the whole way at once; `live` walks it while the traffic flows. Many
+//! runs are summed up and compared by [`stats`], and drawn by [`plot`].
 
 pub mod analysis;
 pub mod capture;
 pub mod dissect;
+#[cfg(feature = "live")]
+pub mod live;
 pub mod migration;
 pub mod net;
 pub mod plot;

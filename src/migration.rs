@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::net::Stamp;
 use crate::time::Timestamp;
 pub use markers::PhaseName;
-pub use tracker::Tracker;
+pub use tracker::{Running, Tracker};
 
 /// One migration of one guest, as far as the capture shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]

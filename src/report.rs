@@ -90,6 +90,9 @@ pub struct Health {
     pub truncated_file: bool,
     /// Where files are broken.
     pub damage: Vec<String>,
+    /// Frames of a live capture that were dropped before they were looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dropped_packets: Option<u64>,
     /// Irregularities by name.
     pub oddities: BTreeMap<String, u64>,
 }
@@ -146,6 +149,7 @@ impl CaptureSummary {
                     .iter()
                     .filter_map(|f| Some(format!("{}: {}", f.name, f.damage.as_ref()?)))
                     .collect(),
+                dropped_packets: None,
                 oddities,
             },
             echoes,

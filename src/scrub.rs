@@ -308,6 +308,77 @@ impl Scrubber {
     }
 }
 
+/// A copy in the making: frames in, scrubbed ones out, some of them later.
+#[derive(Default)]
+pub struct Scrubbing {
+    dissector: Dissector,
+    scrubber: Scrubber,
+    thinner: Option<thin::Thinner>,
+    decided: Vec<Waiting>,
+    ready: Vec<Waiting>,
+}
+
+impl Scrubbing {
+    /// `thin` joins segments that hold nothing but pages.
+    pub fn new(thin: bool) -> Self {
+        Self {
+            thinner: thin.then(thin::Thinner::default),
+            ..Self::default()
+        }
+    }
+
+    /// Takes the next frame.
+    pub fn frame(&mut self, frame: &Frame<'_>) {
+        let read = self.dissector.frame(frame, &mut self.scrubber);
+        self.scrubber.hold_frame(frame, read);
+        self.decide(false);
+    }
+
+    /// There are no more.
+    pub fn finish(&mut self) {
+        self.dissector.finish(&mut self.scrubber);
+        self.decide(true);
+    }
+
+    fn decide(&mut self, ended: bool) {
+        self.scrubber.apply();
+        self.scrubber.drain(ended, &mut self.decided);
+        match &mut self.thinner {
+            Some(t) => {
+                let ready = &mut self.ready;
+                self.decided.drain(..).for_each(|w| t.take(w, ready));
+                if ended {
+                    t.flush(ready);
+                }
+            }
+            None => self.ready.append(&mut self.decided),
+        }
+    }
+
+    /// Gives the frames that are ready to `write`.
+    ///
+    /// # Errors
+    /// That of `write`.
+    pub fn write<E>(
+        &mut self,
+        mut write: impl FnMut(&Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for mut w in self.ready.drain(..) {
+            w.fix_checksum();
+            let summary = &mut self.scrubber.summary;
+            summary.packets += 1;
+            summary.bytes += w.data.len() as u64;
+            write(&w.frame())?;
+        }
+        Ok(())
+    }
+
+    /// What was done so far.
+    pub fn summary(&self) -> Summary {
+        self.scrubber.summary
+    }
+}
+
 /// Reads the whole capture and gives each packet, scrubbed, to `write`; `thin` joins segments that
 /// hold nothing but pages.
 ///
@@ -319,43 +390,23 @@ pub fn scrub(
     mut write: impl FnMut(&Capture, &Frame<'_>) -> std::io::Result<()>,
     mut proceed: impl FnMut(&Capture) -> bool,
 ) -> Result<Summary, ScrubError> {
-    let mut dissector = Dissector::default();
-    let mut scrubber = Scrubber::default();
-    let mut thinner = thin.then(thin::Thinner::default);
-    let (mut decided, mut ready) = (Vec::new(), Vec::new());
+    let mut scrubbing = Scrubbing::new(thin);
     let mut ended = false;
     while !ended {
         match capture.next_frame()? {
             Some(frame) => {
                 let number = frame.number;
-                let read = dissector.frame(&frame, &mut scrubber);
-                scrubber.hold_frame(&frame, read);
+                scrubbing.frame(&frame);
                 ended = number % 4096 == 0 && !proceed(capture);
             }
             None => ended = true,
         }
         if ended {
-            dissector.finish(&mut scrubber);
+            scrubbing.finish();
         }
-        scrubber.apply();
-        scrubber.drain(ended, &mut decided);
-        match &mut thinner {
-            Some(t) => {
-                decided.drain(..).for_each(|w| t.take(w, &mut ready));
-                if ended {
-                    t.flush(&mut ready);
-                }
-            }
-            None => ready.append(&mut decided),
-        }
-        for mut w in ready.drain(..) {
-            w.fix_checksum();
-            scrubber.summary.packets += 1;
-            scrubber.summary.bytes += w.data.len() as u64;
-            write(capture, &w.frame())?;
-        }
+        scrubbing.write(|frame| write(capture, frame))?;
     }
-    Ok(scrubber.summary)
+    Ok(scrubbing.summary())
 }
 
 /// Where `part` lies in `whole`, if it does.

@@ -104,6 +104,16 @@ impl Output {
         done.map_err(|e| self.failed(e))
     }
 
+    /// What was put so far goes out.
+    #[cfg(feature = "live")]
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        let done = match self {
+            Output::Stdout(w) => w.flush(),
+            Output::File { out, .. } => out.flush(),
+        };
+        done.map_err(|e| self.failed(e))
+    }
+
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         let done = match &mut self {
             Output::Stdout(w) => w.flush(),

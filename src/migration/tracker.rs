@@ -1,6 +1,8 @@
 //! From events to migrations: keeps records of connections and attempts, and tells a migration
 //! when all of it has been seen.
 
+mod running;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -27,6 +29,7 @@ use super::{assemble, encrypted};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
 use crate::net::{Direction, Endpoint, FlowInfo};
 use crate::time::Timestamp;
+pub use running::Running;
 
 /// A migration is told when so much time has passed since its last message and its connections
 /// have ended: late echo replies and announcements belong to it. Nanoseconds.
@@ -139,7 +142,7 @@ impl Tracker {
             Kind::Qemu(what) => self.qemu(event, what),
             Kind::Recognised(protocol, info) => self.recognised(*protocol, event, info),
             Kind::Ended(protocol, info) => self.ended(*protocol, info),
-            Kind::Closing { .. } => {}
+            Kind::Closing { reset } => self.closing(event, *reset),
             Kind::Multifd(what) => self.multifd(event, what),
             Kind::Nbd(what) => self.nbd(event, what),
             Kind::Tls(what) => self.tls(event, what),
@@ -542,7 +545,7 @@ impl Tracker {
             .streams
             .iter()
             .filter(|(_, s)| s.ended && old(s.info.last.time))
-            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, &s.info)))
+            .filter(|(_, s)| !self.attempts.iter().any(|a| self.carries(a, s)))
             .filter(|(_, s)| self.cloud.awaits(s.info.first.time).is_none())
             .map(|(id, _)| *id)
             .collect();
@@ -606,9 +609,29 @@ impl Tracker {
         self.belongs(a, info, port, host.and_then(|h| h.parse().ok()))
     }
 
+    /// Is this the attempt's stream? A tunnelled one goes through the daemons' own connection.
+    fn carries(&self, a: &Attempt, s: &Stream) -> bool {
+        s.info.id == a.session || self.claims(a, &s.info)
+    }
+
     /// Does this connection carry its disks?
     fn claims_disk(&self, a: &Attempt, info: &FlowInfo) -> bool {
         self.belongs(a, info, a.nbd_port, None)
+    }
+
+    /// Is this one of the attempt's connections beside the stream? `alone`: no stream was seen.
+    fn accompanies(&self, a: &Attempt, alone: bool, c: &Companion) -> bool {
+        match c.kind {
+            CompanionKind::Multifd(_) => self.claims(a, &c.info),
+            CompanionKind::Nbd(_) => self.claims_disk(a, &c.info),
+            // TLS where the stream was expected: the stream itself.
+            CompanionKind::Tls(_) => {
+                let known =
+                    a.uri.is_some() || (a.inferred && c.info.wire_bytes >= MIN_ENCRYPTED_STREAM);
+                alone && known && self.claims(a, &c.info)
+            }
+            CompanionKind::Ssh => false,
+        }
     }
 
     fn belongs(
@@ -643,25 +666,15 @@ impl Tracker {
         let claimed: Vec<u64> = self
             .streams
             .iter()
-            // A tunnelled stream goes through the daemons' own connection.
-            .filter(|(id, s)| **id == attempt.session || self.claims(&attempt, &s.info))
+            .filter(|(_, s)| self.carries(&attempt, s))
             .map(|(id, _)| *id)
             .collect();
         let streams: Vec<Stream> = claimed
             .iter()
             .filter_map(|id| self.streams.remove(id))
             .collect();
-        let companions = self.take_companions(|tracker, c| match c.kind {
-            CompanionKind::Multifd(_) => tracker.claims(&attempt, &c.info),
-            CompanionKind::Nbd(_) => tracker.claims_disk(&attempt, &c.info),
-            // TLS where the stream was expected: the stream itself.
-            CompanionKind::Tls(_) => {
-                let known = attempt.uri.is_some()
-                    || (attempt.inferred && c.info.wire_bytes >= MIN_ENCRYPTED_STREAM);
-                streams.is_empty() && known && tracker.claims(&attempt, &c.info)
-            }
-            CompanionKind::Ssh => false,
-        });
+        let companions =
+            self.take_companions(|tracker, c| tracker.accompanies(&attempt, streams.is_empty(), c));
         let story = self.cloud.claim(&attempt);
         let story = story.and_then(|id| self.cloud.take(id));
         self.assemble(Some(&attempt), &streams, &companions, story.as_ref())
@@ -694,7 +707,7 @@ impl Tracker {
             .streams
             .iter()
             .filter(|(_, s)| self.cloud.awaits(s.info.first.time) == Some(id))
-            .filter(|(_, s)| !self.attempts.iter().any(|a| self.claims(a, &s.info)))
+            .filter(|(_, s)| !self.attempts.iter().any(|a| self.carries(a, s)))
             .map(|(id, _)| *id)
             .collect();
         let story = self.cloud.take(id)?;

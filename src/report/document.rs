@@ -111,6 +111,10 @@ fn capture(c: &CaptureSummary, out: &mut Vec<Piece>) {
             health.push(format!("{} {what}", count(n)));
         }
     };
+    add(
+        h.dropped_packets.unwrap_or(0),
+        "packets dropped by the capture",
+    );
     add(h.missing_bytes, "bytes missing");
     add(h.cut_packets, "packets cut by the snap length");
     add(h.retransmitted_bytes, "bytes retransmitted");

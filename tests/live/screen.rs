@@ -1,0 +1,222 @@
+//! The screen, drawn to a buffer: at three sizes, in the middle of a migration and behind it.
+
+use std::sync::Arc;
+
+use phasescope::dissect::event::{Kind, Qemu};
+use phasescope::live::engine::{Engine, Notice};
+use phasescope::live::tui::{App, Theme, draw};
+use phasescope::live::view::{Load, View};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent};
+use ratatui::style::Color;
+
+use crate::{IDLE, open};
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (40, 12)];
+
+/// What is known after so many frames; `None` is all of them, and the end.
+fn view(file: &str, frames: Option<u64>) -> Arc<View> {
+    let mut capture = open(file);
+    let mut engine = Engine::new(vec!["trace".to_owned()], "replay");
+    while let Some(frame) = capture.next_frame().unwrap() {
+        engine.frame(&frame, &mut |_| {});
+        if Some(frame.number) == frames {
+            return Arc::new(engine.view(Load::default()));
+        }
+    }
+    engine.close(&mut |_| {});
+    let mut view = engine.view(Load::default());
+    view.ended = Some(None);
+    Arc::new(view)
+}
+
+fn app(view: &Arc<View>) -> App {
+    let mut app = App::new(Theme::new(false));
+    app.update(view);
+    app
+}
+
+fn press(app: &mut App, keys: &str) {
+    for c in keys.chars() {
+        let code = match c {
+            '\n' => KeyCode::Enter,
+            '\x1b' => KeyCode::Esc,
+            '\t' => KeyCode::Tab,
+            c => KeyCode::Char(c),
+        };
+        app.key(KeyEvent::from(code));
+    }
+}
+
+fn draw_at(app: &mut App, (width, height): (u16, u16)) -> Terminal<TestBackend> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(frame, app)).unwrap();
+    terminal
+}
+
+fn text(app: &mut App, size: (u16, u16)) -> String {
+    draw_at(app, size).backend().to_string()
+}
+
+/// A screen at each of the sizes, as one snapshot.
+fn sizes(name: &str, app: &mut App) {
+    let all: Vec<String> = SIZES.iter().map(|s| text(app, *s)).collect();
+    insta::assert_snapshot!(name, all.join("\n"));
+}
+
+#[test]
+fn while_memory_flows() {
+    let mut app = app(&view(IDLE, Some(5000)));
+    sizes("running", &mut app);
+    press(&mut app, "\n");
+    sizes("running-detail", &mut app);
+}
+
+#[test]
+fn while_the_guest_stands_still() {
+    let mut capture = open("fixtures/kvm/kvm-loaded.pcap.zst");
+    let mut engine = Engine::new(vec!["trace".to_owned()], "replay");
+    let mut stopped = false;
+    while let Some(frame) = capture.next_frame().unwrap() {
+        engine.frame(&frame, &mut |notice| {
+            stopped |= matches!(notice, Notice::Event(e)
+                if matches!(e.kind, Kind::Qemu(Qemu::Stopped { .. })));
+        });
+        if stopped && frame.number % 16 == 0 {
+            break;
+        }
+    }
+    let mut app = app(&Arc::new(engine.view(Load::default())));
+    sizes("stopped", &mut app);
+    assert!(text(&mut app, (30, 8)).contains("down "));
+}
+
+#[test]
+fn nothing_yet() {
+    let mut app = app(&view(IDLE, Some(10)));
+    sizes("nothing", &mut app);
+    press(&mut app, "\n");
+    assert!(text(&mut app, (80, 24)).contains("there is no migration yet"));
+}
+
+#[test]
+fn finished() {
+    let mut app = app(&view(IDLE, None));
+    sizes("finished", &mut app);
+    press(&mut app, "\n");
+    sizes("detail", &mut app);
+    press(&mut app, "G");
+    insta::assert_snapshot!("detail-end", text(&mut app, (80, 24)));
+    press(&mut app, "b");
+    sizes("budget", &mut app);
+    press(&mut app, "h");
+    sizes("health", &mut app);
+    press(&mut app, "?");
+    sizes("help", &mut app);
+}
+
+#[test]
+fn many() {
+    let file = "fixtures/kvm/kvm-repeat.pcap.zst";
+    let mut app = app(&view(file, None));
+    sizes("many", &mut app);
+    press(&mut app, "b%");
+    sizes("many-budget", &mut app);
+    press(&mut app, "\x1bsss");
+    let sorted = text(&mut app, (80, 24));
+    assert!(sorted.contains("by total"), "{sorted}");
+    let all = app_rows(&sorted);
+    press(&mut app, "r");
+    let mut reversed = app_rows(&text(&mut app, (80, 24)));
+    reversed.reverse();
+    assert_eq!(all, reversed);
+}
+
+/// The rows of finished migrations.
+fn app_rows(screen: &str) -> Vec<String> {
+    let rows = screen.lines().filter(|l| l.contains("completed"));
+    rows.map(|l| l.trim_matches('"').trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_filter_hides() {
+    let mut app = app(&view(IDLE, None));
+    press(&mut app, "/nobody");
+    assert!(text(&mut app, (80, 24)).contains("filter: nobody_"));
+    press(&mut app, "\n");
+    assert!(text(&mut app, (80, 24)).contains("finished (0 of 1)"));
+    press(&mut app, "\x1b");
+    assert!(text(&mut app, (80, 24)).contains("finished (1)"));
+    press(&mut app, "/COMPL\n");
+    assert!(text(&mut app, (80, 24)).contains("finished (1)"));
+}
+
+#[test]
+fn a_pause_holds_the_screen() {
+    let mut app = app(&view(IDLE, Some(5000)));
+    press(&mut app, "p");
+    let before = text(&mut app, (80, 24));
+    assert!(before.contains("paused"));
+    app.update(&view(IDLE, None));
+    assert_eq!(before, text(&mut app, (80, 24)));
+    press(&mut app, " ");
+    app.update(&view(IDLE, None));
+    assert!(text(&mut app, (80, 24)).contains("finished (1)"));
+}
+
+/// The migration that was looked at stays selected when it is over.
+#[test]
+fn the_selection_goes_along() {
+    let mut app = app(&view(IDLE, Some(5000)));
+    press(&mut app, "G\n");
+    assert!(text(&mut app, (80, 24)).contains(": transfer"));
+    app.update(&view(IDLE, None));
+    assert!(text(&mut app, (80, 24)).contains(": completed"));
+}
+
+#[test]
+fn every_size_can_be_drawn() {
+    for frames in [Some(5000), None] {
+        let view = view(IDLE, frames);
+        for keys in ["", "\n", "b", "h", "?", "\n\x1b/x", "b%", "\n?"] {
+            let mut app = app(&view);
+            press(&mut app, keys);
+            for width in (1..140).step_by(7) {
+                for height in 1..45 {
+                    draw_at(&mut app, (width, height));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_quit_and_export() {
+    let mut app = app(&view(IDLE, None));
+    press(&mut app, "e");
+    assert!(app.take_export().is_some());
+    assert!(app.take_export().is_none());
+    assert!(!app.is_done());
+    press(&mut app, "q");
+    assert!(app.is_done());
+}
+
+/// NO_COLOR: emphasis only. With colours a phase is its colour.
+#[test]
+fn colours_are_a_choice() {
+    let view = view(IDLE, None);
+    let colours = |theme| {
+        let mut app = App::new(theme);
+        app.update(&view);
+        press(&mut app, "b");
+        let terminal = draw_at(&mut app, (80, 24));
+        let cells = terminal.backend().buffer().content.iter();
+        cells
+            .filter(|c| (c.fg, c.bg) != (Color::Reset, Color::Reset))
+            .count()
+    };
+    assert_eq!(colours(Theme::new(false)), 0);
+    assert!(colours(Theme::new(true)) > 20);
+}

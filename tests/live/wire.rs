@@ -1,0 +1,314 @@
+//! Real capture: a trace replayed into a virtual cable in a network namespace. Needs root, `ip` and
+//! `tcpreplay`; says so where it cannot run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use phasescope::capture::{Capture, Format, Options, write::Writer};
+use phasescope::report::Report;
+
+use crate::{Kept, folder, offline, path, skipped};
+
+/// A namespace with a cable in it, `out` to `tap`; gone when dropped.
+struct Net(String);
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+impl Net {
+    fn new(name: &str) -> Option<Self> {
+        for (what, there) in [
+            ("root", runs("sh", &["-c", "test $(id -u) = 0"])),
+            ("ip", runs("ip", &["-V"])),
+            ("tcpreplay", runs("tcpreplay", &["--version"])),
+        ] {
+            if !there {
+                skipped(&format!("live capture is tested only with {what}"));
+                return None;
+            }
+        }
+        let name = format!("ps-{name}-{}", std::process::id());
+        if !runs("ip", &["netns", "add", &name]) {
+            skipped("no network namespace can be made here");
+            return None;
+        }
+        let net = Self(name);
+        net.ip("link add out type veth peer name tap");
+        for end in ["out", "tap"] {
+            // Nothing of its own on the wire, and room for joined segments.
+            net.sh(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
+            net.ip(&format!("link set {end} mtu 65535 up arp off"));
+        }
+        Some(net)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut c = Command::new("ip");
+        c.args(["netns", "exec", &self.0, program]);
+        c.stdin(Stdio::null());
+        c
+    }
+
+    fn sh(&self, line: &str) {
+        let done = self.command("sh").args(["-c", line]).output().unwrap();
+        assert!(done.status.success(), "{line}: {done:?}");
+    }
+
+    fn ip(&self, arguments: &str) {
+        self.sh(&format!("ip {arguments}"));
+    }
+
+    fn live(&self, arguments: &[&str]) -> Kept {
+        self.live_on(&[&["--interface", "tap"], arguments].concat())
+    }
+
+    fn live_on(&self, arguments: &[&str]) -> Kept {
+        let mut c = self.command(env!("CARGO_BIN_EXE_phasescope"));
+        c.args(["live", "--headless"]);
+        let child = Kept(c.args(arguments).stdout(Stdio::null()).spawn().unwrap());
+        // A device that is listened to is promiscuous.
+        let begun = Instant::now();
+        loop {
+            let mut link = self.command("ip");
+            let link = link.args(["-d", "link", "show", "tap"]).output().unwrap();
+            if String::from_utf8_lossy(&link.stdout).contains("promiscuity 1") {
+                return child;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "no capture");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Captures into a file, where there is tcpdump.
+    fn tcpdump(&self, file: &Path) -> Option<Kept> {
+        let mut c = self.command("tcpdump");
+        c.args(["-i", "tap", "-p", "-U", "-B", "65536", "-Z", "root"]);
+        c.args(["--time-stamp-precision=nano", "-w"]).arg(file);
+        let child = Kept(c.stderr(Stdio::null()).spawn().ok()?);
+        let begun = Instant::now();
+        while !file.exists() && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        file.exists().then_some(child)
+    }
+
+    fn replay(&self, file: &Path, arguments: &[&str]) {
+        let done = self
+            .command("tcpreplay")
+            .args(["-q", "-i", "out"])
+            .args(arguments)
+            .arg(file)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        runs("ip", &["netns", "del", &self.0]);
+    }
+}
+
+fn terminate(mut child: Kept) {
+    child.terminate();
+    assert!(child.wait().success());
+}
+
+/// The fixture as tcpreplay reads it.
+fn plain(name: &str, folder: &Path) -> PathBuf {
+    let file = folder.join("plain.pcap");
+    let mut capture = Capture::open(&[path(name)]).unwrap();
+    let mut writer = Writer::create(&file, Format::PcapNanos).unwrap();
+    let interface = {
+        capture.next_frame().unwrap();
+        capture.interfaces().next().unwrap().clone()
+    };
+    let mut capture = Capture::open(&[path(name)]).unwrap();
+    while let Some(frame) = capture.next_frame().unwrap() {
+        writer.frame(&frame, std::iter::once(&interface)).unwrap();
+    }
+    writer.finish().unwrap();
+    file
+}
+
+fn read(file: &Path) -> Report {
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// tcpreplay keeps the times of its trace only as well as a busy machine lets it: this only finds
+/// what is plainly wrong. What it really sent, and when, the other capture of it tells exactly.
+const PACE_NS: i64 = 2_000_000_000;
+
+#[test]
+fn the_live_report_is_the_offline_one() {
+    let Some(net) = Net::new("report") else {
+        return;
+    };
+    let folder = folder("wire");
+    for name in ["kvm-idle", "kvm-loaded"] {
+        let fixture = format!("fixtures/kvm/{name}.pcap.zst");
+        let trace = plain(&fixture, &folder);
+        let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
+        let (r, k) = (report.to_str().unwrap(), kept.to_str().unwrap());
+        let other = folder.join("tcpdump.pcap");
+        let tcpdump = net.tcpdump(&other);
+        let child = net.live(&["--report", r, "--write", k, "--force"]);
+        net.replay(&trace, &["--preload-pcap", "--timer=gtod"]);
+        terminate(child);
+        let live = read(&report);
+        assert_eq!(live.capture.health.dropped_packets, Some(0));
+
+        // Offline, of the frames that it kept, and of those that tcpdump captured beside it, with
+        // the same stamps of the kernel: nothing differs.
+        let json = |r: &Report| serde_json::to_value(&r.migrations).unwrap();
+        let mut captures = vec![kept.clone()];
+        if let Some(tcpdump) = tcpdump {
+            // It hands its last packets over once a second.
+            std::thread::sleep(Duration::from_millis(1500));
+            terminate(tcpdump);
+            captures.push(other);
+        } else {
+            skipped("another capture to compare with needs tcpdump");
+        }
+        for file in captures {
+            let same = offline(&file);
+            assert_eq!(live.capture.packets, same.capture.packets, "{file:?}");
+            assert_eq!(json(&live), json(&same), "{file:?}");
+        }
+
+        // Of the trace: the same but for the replay's own pace.
+        let trace = offline(&path(&fixture));
+        assert_eq!(live.capture.packets, trace.capture.packets);
+        assert_eq!(live.migrations.len(), trace.migrations.len());
+        for (a, b) in live.migrations.iter().zip(&trace.migrations) {
+            assert_eq!(a.guest.name, b.guest.name);
+            assert_eq!(a.outcome.result, b.outcome.result);
+            let (s, t) = (a.transfer.as_ref().unwrap(), b.transfer.as_ref().unwrap());
+            assert_eq!(s.pages, t.pages);
+            assert_eq!(s.page_bytes, t.page_bytes);
+            assert_eq!(s.transferred_bytes, t.transferred_bytes);
+            assert_eq!(s.rounds.len(), t.rounds.len());
+            assert_eq!(a.phases.len(), b.phases.len());
+            for (p, q) in a.phases.iter().zip(&b.phases) {
+                assert_eq!(p.name, q.name);
+                let off = p.duration_ns.unwrap() - q.duration_ns.unwrap();
+                assert!(off.abs() < PACE_NS, "{}: {off} ns", p.name.name());
+                let frame = |b: &Option<phasescope::migration::Boundary>| {
+                    b.as_ref().map(|b| (b.frame, b.marker.clone()))
+                };
+                assert_eq!(frame(&p.start), frame(&q.start));
+                assert_eq!(frame(&p.end), frame(&q.end));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_filter_and_a_snap_length() {
+    let Some(net) = Net::new("filter") else {
+        return;
+    };
+    let folder = folder("wire-filter");
+    let trace = plain(crate::IDLE, &folder);
+    let report = folder.join("report.json");
+    let r = report.to_str().unwrap();
+    let child = net.live(&["--report", r, "-f", "tcp port 16509", "-s", "96"]);
+    net.replay(&trace, &["--mbps=1000"]);
+    terminate(child);
+    let live = read(&report);
+    assert_eq!(live.capture.connections, 1);
+    assert!(live.capture.health.cut_packets > 0);
+    assert_eq!(live.capture.files, ["tap"]);
+    assert_eq!(live.capture.format, "live");
+}
+
+#[test]
+fn a_dpmi_stream_over_ethernet() {
+    let Some(net) = Net::new("dpmi") else {
+        return;
+    };
+    let stream = path("fixtures/dpmi/live-eth.stream.pcap");
+    let mut carrier = Capture::open(std::slice::from_ref(&stream)).unwrap();
+    let first = carrier.next_frame().unwrap().unwrap();
+    let group: Vec<String> = first.data[..6].iter().map(|b| format!("{b:02x}")).collect();
+    let address = format!("tap/{}", group.join(":"));
+    let report = folder("wire-dpmi").join("report.json");
+    let r = report.to_str().unwrap();
+    let child = net.live_on(&["--dpmi", &address, "--report", r]);
+    net.replay(&stream, &["--mbps=10"]);
+    terminate(child);
+    let inside = Options { dpmi_inside: true };
+    let mut expected = Capture::open_with(&[stream], inside).unwrap();
+    let (mut packets, mut bytes) = (0, 0);
+    while let Some(frame) = expected.next_frame().unwrap() {
+        packets += 1;
+        bytes += u64::from(frame.wire_len);
+    }
+    let live = read(&report).capture;
+    assert!(packets > 0);
+    assert_eq!((live.packets, live.bytes), (packets, bytes));
+    assert_eq!(live.format, "dpmi");
+    assert!(
+        !live
+            .health
+            .oddities
+            .contains_key("dpmi-measurement-frames-lost")
+    );
+}
+
+#[test]
+fn without_the_right_it_says_what_to_do() {
+    let Some(net) = Net::new("right") else {
+        return;
+    };
+    if !runs("setpriv", &["--version"]) {
+        skipped("missing rights are tested only with setpriv");
+        return;
+    }
+    // Where others may run it.
+    let program = std::env::temp_dir().join(format!("phasescope-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_phasescope"), &program).unwrap();
+    let out = net
+        .command("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["live", "--headless", "-i", "tap"])
+        .output()
+        .unwrap();
+    std::fs::remove_file(&program).unwrap();
+    let words = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{words}");
+    assert!(words.contains("no right to capture"), "{words}");
+    assert!(
+        words.contains("sudo setcap cap_net_raw,cap_net_admin=eip"),
+        "{words}"
+    );
+}
+
+#[test]
+fn root_is_given_up() {
+    let Some(net) = Net::new("root") else {
+        return;
+    };
+    let child = net.live(&["--user", "nobody"]);
+    let begun = Instant::now();
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
+        let uid = status.lines().find(|l| l.starts_with("Uid:")).unwrap();
+        if uid.split_whitespace().skip(1).all(|id| id == "65534") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{uid}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    terminate(child);
+}
