@@ -711,6 +711,29 @@ fn late_start_gives_nulls_with_reasons() {
 }
 
 #[test]
+fn one_direction_is_unknown_not_unfinished() {
+    let mut t = Trace::default();
+    let mut c = open(&mut t, 16509);
+    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
+    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
+    t.close(80 * MS, &mut m);
+    finish(&mut t, &mut c, 90 * MS, 0);
+    finished(&mut t, &mut c, 95 * MS);
+    t.close(99 * MS, &mut c);
+    // The mirror port shows only what the source sends.
+    let source = [2, 0, 10, 0, 0, 1];
+    t.frames.retain(|(_, f)| f[6..12] == source);
+    let m = one(&t);
+    assert_eq!(m.outcome.result, OutcomeKind::Unknown);
+    assert!(m.outcome.reason.expect("why").contains("one direction"));
+    let open = &m.phases[0];
+    assert!(open.start.is_some() && open.end.is_none());
+    assert!(open.reason.as_ref().expect("why").contains("one direction"));
+    assert!(m.transfer.expect("joined").pages.exact);
+}
+
+#[test]
 fn libvirt_inside_tls() {
     let mut t = Trace::default();
     let mut c = t.connect(

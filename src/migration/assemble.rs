@@ -15,7 +15,7 @@ use super::{
     OutcomeKind, Pages, Phase, Postcopy, Reported, Role, Round, StopAndCopy, Storage, Technique,
     Transfer,
 };
-use crate::net::{Direction, FlowInfo, Mac};
+use crate::net::{Direction, FlowInfo, Mac, Stamp};
 use crate::time::Timestamp;
 use phasescope_parsers::libvirt::header::program_name;
 
@@ -91,6 +91,16 @@ impl Parts<'_> {
         self.streams.iter().map(|s| &s.info).chain(beside)
     }
 
+    /// When the last connection with memory was closed; nothing for a tunnel, which has none.
+    pub(super) fn memory_closed(&self) -> Option<Stamp> {
+        let tunnel = self.attempt.map(|a| a.session);
+        let mut last = None;
+        for info in self.memory().filter(|i| Some(i.id) != tunnel) {
+            last = last.max(Some(info.closed()?));
+        }
+        last
+    }
+
     fn disks(&self) -> impl Iterator<Item = (&Companion, &NbdRecord)> {
         self.companions.iter().filter_map(|c| match &c.kind {
             CompanionKind::Nbd(n) => Some((c, n)),
@@ -131,9 +141,7 @@ impl Parts<'_> {
             add(Signal::StreamHeader, main.header);
             add(Signal::StreamEnd, main.end);
         }
-        let closed: Option<Vec<_>> = memory.iter().map(|i| i.closed()).collect();
-        let last = closed.and_then(|c| c.into_iter().max());
-        add(Signal::StreamClosed, last.map(Mark::at));
+        add(Signal::StreamClosed, self.memory_closed().map(Mark::at));
         let disks = self.disks().filter_map(|(c, _)| c.info.opened).min();
         add(Signal::StorageOpened, disks.map(Mark::at));
         if disks.is_some() {
@@ -337,6 +345,15 @@ fn boundary(marker: &Marker, mark: Mark, inferred: bool, clock: Clock) -> Bounda
     }
 }
 
+const ONE_SIDED: &str = "only one direction of the connection is in the capture";
+
+/// Was only one side of the connection heard?
+fn one_sided(info: &FlowInfo) -> bool {
+    let [a, b] = info.halves.map(|h| h.payload_bytes > 0);
+    // Without its answer to the SYN, the silent side was not only silent.
+    a != b && (info.accepted.is_none() || info.opened.is_none())
+}
+
 /// Why an edge was not found, as far as the connection tells.
 fn why_unknown(parts: &Parts<'_>, name: PhaseName, start: bool) -> String {
     let flow: Option<&FlowInfo> = match name {
@@ -356,6 +373,7 @@ fn why_unknown(parts: &Parts<'_>, name: PhaseName, start: bool) -> String {
     };
     let why = match flow {
         None => "no connection of it is in the capture",
+        Some(f) if one_sided(f) => ONE_SIDED,
         Some(f) if start && f.opened.is_none() => {
             "the connection was open before its first captured packet"
         }
@@ -469,6 +487,9 @@ fn outcome_of_hosts(parts: &Parts<'_>) -> Outcome {
         }
         (Some(true), false) => is(OutcomeKind::Completed, None),
         (Some(false), false) => is(OutcomeKind::Failed, text("FINISH failed")),
+        (None, false) if parts.session.is_some_and(|s| one_sided(&s.info)) => {
+            is(OutcomeKind::Unknown, Some(ONE_SIDED.to_owned()))
+        }
         (None, false) => {
             let closed = parts.session.and_then(|s| s.info.closed());
             match closed {

@@ -72,10 +72,17 @@ impl Window {
 /// When the guest stood still: between the bytes that were sent before and after it stopped, and
 /// between the call and the reply that started it again.
 pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) -> Option<Window> {
-    let main = parts.main()?;
-    let (since, stopped) = main.stopped?;
+    let main = parts.main();
+    let call = parts.attempt.and_then(|a| a.mark(Signal::FinishCall));
+    let seen = main.and_then(|m| m.stopped);
+    // A stream that cannot be read and ends before FINISH is a pre-copy's: the guest stood still
+    // when it ended.
+    let closed = parts
+        .memory_closed()
+        .filter(|c| outcome == OutcomeKind::Completed && call.is_some_and(|call| *c <= call.stamp));
+    let stop = seen.or(closed.map(|c| (None, c)))?;
     let mut window = Window {
-        stop: (since, stopped),
+        stop,
         resume: (None, None),
     };
     if outcome != OutcomeKind::Completed {
@@ -86,7 +93,7 @@ pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) 
         // libvirt's destination starts the guest inside FINISH.
         Some(_) => (mark(Signal::FinishCall), mark(Signal::FinishReply)),
         // A hypervisor on its own starts it when all is loaded.
-        None => (main.end.map(|m| m.stamp), None),
+        None => (main.and_then(|m| m.end).map(|m| m.stamp), None),
     };
     // The guest's own frame says that it runs; an announcement does not.
     let own = parts
