@@ -4,13 +4,17 @@
 //! bytes: inside known lengths by counting, else by searching for the next anchor
 //! ([`super::resync`]).
 
+mod item;
+
 use memchr::{memchr, memchr2_iter};
 use nom::number::streaming::{be_u32, be_u64};
 
-use super::command::{self, Command};
+use super::command;
 use super::element::{self, ConfigSubsection, ElementType, MAX_MACHINE_NAME, SectionHead};
 use super::ram::{self, Counts, PageKind, Record};
 use super::{DEFAULT_PAGE_SIZE, MAGIC, VERSION, resync};
+
+pub use item::{Item, RamBlock, Sink};
 
 /// Longest item that is collected before it is decoded: a command of full length. Bytes.
 pub const MAX_ITEM: usize = 5 + 65_535;
@@ -26,94 +30,6 @@ const MAX_PAGE_SIZE: u64 = 1 << 16;
 
 /// Stands for the id of a section whose beginning was not seen; no real id is that large.
 const UNKNOWN_ID: u32 = u32::MAX;
-
-/// A RAM block as the stream's list gives it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RamBlock {
-    /// Name, for example `pc.ram`.
-    pub name: String,
-    /// Bytes in use; `None` where the list was not seen.
-    pub used_length: Option<u64>,
-}
-
-/// What the decoder found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item<'a> {
-    /// Magic and version.
-    Header,
-    /// Machine type of the source, for example `pc-q35-9.2`.
-    Configuration {
-        /// Machine name.
-        machine: &'a [u8],
-    },
-    /// The guest's UUID, from the configuration.
-    Uuid(&'a [u8]),
-    /// A section begins.
-    SectionBegin {
-        /// START, PART, END or FULL.
-        kind: ElementType,
-        /// Section id.
-        id: u32,
-        /// Device name; empty where its START was not seen.
-        name: &'a str,
-        /// True inside PACKAGED.
-        packaged: bool,
-    },
-    /// The block list, complete so far: see [`Decoder::blocks`].
-    RamBlocks {
-        /// Blocks.
-        count: usize,
-        /// Their bytes in use.
-        bytes: u64,
-    },
-    /// The payload of a `ram` section has ended.
-    RamEnd {
-        /// What it held.
-        counts: Counts,
-    },
-    /// A device section ended, payload and head together `length` bytes.
-    DeviceEnd {
-        /// Section id.
-        id: u32,
-        /// From the section's type byte to its footer, bytes.
-        length: u64,
-    },
-    /// A command.
-    Command(Command<'a>),
-    /// The nested list of PACKAGED has ended.
-    PackagedEnd,
-    /// End of the element list.
-    EndOfStream,
-    /// The description of the device state, `length` bytes; the JSON itself where it was kept.
-    VmDescription {
-        /// Bytes.
-        length: u32,
-        /// At most [`MAX_VMDESC`] bytes.
-        json: Option<&'a [u8]>,
-    },
-    /// Multifd channels were told to synchronise.
-    MultifdFlush,
-    /// Out of step from here; what follows is searched for an anchor.
-    Lost,
-    /// In step again.
-    Found,
-}
-
-/// Receives what the decoder finds. `M` is the caller's mark of a slice.
-pub trait Sink<M> {
-    /// An item whose first byte lay in the slice marked `begin`, at stream offset `offset`.
-    fn item(&mut self, item: Item<'_>, begin: M, offset: u64);
-
-    /// One page record. `block` counts as in [`Decoder::blocks`], `None` where the name is
-    /// unknown; `address` is the offset in the block, `bytes` the record's length, head included.
-    fn page(&mut self, block: Option<u16>, address: u64, kind: PageKind, bytes: u64);
-
-    /// Bytes at `offset` that are structure, not the guest's memory or device state. Every byte
-    /// that is not revealed before the decoder passes it is content.
-    fn reveal(&mut self, offset: u64, bytes: &[u8]) {
-        let _ = (offset, bytes);
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
