@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Damage, Fault};
 
 /// Bytes asked of the system at once.
-const BLOCK: usize = 512 << 10;
+const BLOCK: usize = 256 << 10;
 
 /// A window on the input that moves forward.
 pub(super) struct Block {
