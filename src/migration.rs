@@ -168,6 +168,17 @@ pub enum Certainty {
     Inferred,
 }
 
+impl Certainty {
+    /// As reports give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decoded => "decoded",
+            Self::Transport => "transport",
+            Self::Inferred => "inferred",
+        }
+    }
+}
+
 /// A phase.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Phase {

@@ -1,8 +1,8 @@
 //! `phasescope phases`
 
 use clap::{Args, ValueEnum};
+use phasescope::migration::Driver;
 use phasescope::migration::markers::{Edge, MARKERS};
-use phasescope::migration::{Certainty, Driver};
 use serde_json::json;
 
 use super::output::Output;
@@ -37,14 +37,6 @@ fn driver(d: Driver) -> &'static str {
     }
 }
 
-fn certainty(c: Certainty) -> &'static str {
-    match c {
-        Certainty::Decoded => "decoded",
-        Certainty::Transport => "transport",
-        Certainty::Inferred => "inferred",
-    }
-}
-
 fn edge(e: Edge) -> &'static str {
     match e {
         Edge::Start => "start",
@@ -70,7 +62,7 @@ impl Phases {
                         edge(m.edge),
                         m.rank,
                         m.name,
-                        certainty(m.certainty),
+                        m.certainty.name(),
                         "",
                         m.filter,
                     ))?;
@@ -85,7 +77,7 @@ impl Phases {
                             "edge": edge(m.edge),
                             "rank": m.rank,
                             "marker": m.name,
-                            "certainty": certainty(m.certainty),
+                            "certainty": m.certainty.name(),
                             "drivers": m.drivers.iter().map(|d| driver(*d)).collect::<Vec<_>>(),
                             "filter": m.filter,
                         })

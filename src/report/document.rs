@@ -6,7 +6,7 @@ mod cloud;
 use super::units::{bytes, count, duration, percent, seconds};
 use super::{CaptureSummary, Report};
 use crate::migration::{
-    Boundary, Certainty, Driver, Host, Migration, Moment, OutcomeKind, Phase, Role, Technique,
+    Boundary, Driver, Host, Migration, Moment, OutcomeKind, Phase, Role, Technique,
 };
 
 /// Widest line of text.
@@ -151,14 +151,6 @@ fn time_of_day(b: &str) -> &str {
     t.get(..15).unwrap_or(t)
 }
 
-fn certainty(c: Certainty) -> &'static str {
-    match c {
-        Certainty::Decoded => "decoded",
-        Certainty::Transport => "transport",
-        Certainty::Inferred => "inferred",
-    }
-}
-
 fn host(h: &Host) -> String {
     match (&h.address, &h.hostname) {
         (Some(a), Some(n)) => format!("{a} ({n})"),
@@ -273,7 +265,7 @@ fn frames(p: &Phase) -> String {
 }
 
 fn how_sure(p: &Phase) -> String {
-    let c = |b: &Option<Boundary>| b.as_ref().map_or("unknown", |b| certainty(b.certainty));
+    let c = |b: &Option<Boundary>| b.as_ref().map_or("unknown", |b| b.certainty.name());
     match (c(&p.start), c(&p.end)) {
         (a, b) if a == b => a.to_owned(),
         (a, b) => format!("{a}, {b}"),

@@ -6,7 +6,7 @@ pub mod perfetto;
 
 use serde_json::{Map, Value, json};
 
-use crate::migration::{Boundary, Certainty, Migration, Moment};
+use crate::migration::{Boundary, Migration, Moment};
 
 /// A piece of time with a name.
 #[derive(Debug, Clone)]
@@ -23,18 +23,10 @@ pub(super) struct Span {
     pub(super) facts: Map<String, Value>,
 }
 
-fn certainty(c: Certainty) -> &'static str {
-    match c {
-        Certainty::Decoded => "decoded",
-        Certainty::Transport => "transport",
-        Certainty::Inferred => "inferred",
-    }
-}
-
 fn edge(facts: &mut Map<String, Value>, name: &str, b: &Boundary) {
     facts.insert(format!("{name}.frame"), json!(b.frame));
     facts.insert(format!("{name}.marker"), json!(b.marker));
-    let sure = certainty(b.certainty);
+    let sure = b.certainty.name();
     facts.insert(format!("{name}.certainty"), json!(sure));
     if b.uncertainty_ns > 0 {
         facts.insert(format!("{name}.uncertainty_ns"), json!(b.uncertainty_ns));
