@@ -5,12 +5,14 @@
 
 mod assemble;
 mod companions;
+mod convergence;
 mod downtime;
 mod encrypted;
 mod guests;
 pub mod markers;
 mod multifd;
 pub mod openstack;
+mod outcome;
 mod records;
 pub mod tracker;
 
@@ -267,8 +269,15 @@ pub struct Transfer {
     pub pages: Pages,
     /// As QEMU counts its `transferred`: page records and section ends. `None` where not exact.
     pub transferred_bytes: Option<u64>,
+    /// The same with the pages that multifd compressed at their full size: what QEMU before 8.1
+    /// counts. Only where there are such pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transferred_uncompressed_bytes: Option<u64>,
     /// Bytes of page records, heads included.
     pub page_bytes: u64,
+    /// Bytes that deltas and compression kept off the wire, against the same pages sent in full.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub saved_bytes: u64,
     /// Target page size.
     pub page_size: u32,
     /// Passes over memory, as far as they show.
@@ -390,10 +399,18 @@ pub struct Pages {
     pub zero: u64,
     /// Deltas.
     pub xbzrle: u64,
-    /// Compressed one by one.
+    /// Compressed one by one (QEMU's old multi-thread compression).
     pub compressed: u64,
+    /// Of `normal`, those that multifd compressed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub normal_compressed: u64,
     /// The stream was seen whole; else these are lower bounds.
     pub exact: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One pass over memory.
@@ -428,6 +445,10 @@ pub struct Pause {
     pub stop_earliest: Option<Moment>,
     /// …and no later than this.
     pub stop_latest: Option<Moment>,
+    /// The stop as the source's libvirt tells it in its FINISH cookie, in whole milliseconds; what
+    /// it carries was sent a little before its frame, so this is rather late than early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_reported: Option<Moment>,
     /// The destination started it no earlier than this…
     pub resume_earliest: Option<Moment>,
     /// …and no later than this.

@@ -43,6 +43,8 @@ struct Watch {
     page_shift: u32,
     progress: Progress,
     stopped: bool,
+    /// Post-copy has begun: there are no syncs any more.
+    postcopy: bool,
     requests: requests::Watch,
 }
 
@@ -94,6 +96,15 @@ fn proves_stop(item: &Item<'_>) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Post-copy begins with a sync, whose pages the destination is told to discard, and the device
+/// state in one package (QEMU `migration/migration.c`, `postcopy_start`).
+fn begins_postcopy(item: &Item<'_>) -> bool {
+    matches!(
+        item,
+        Item::Command(c) if matches!(c.number, command::POSTCOPY_RAM_DISCARD | command::PACKAGED)
+    )
 }
 
 /// Where events go.
@@ -263,6 +274,7 @@ impl Watch {
             xbzrle: total.xbzrle - t.xbzrle,
             compressed: total.compressed - t.compressed,
             bytes: total.bytes - t.bytes,
+            encoded_bytes: total.encoded_bytes - t.encoded_bytes,
         }
     }
 }
@@ -273,6 +285,12 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
             self.watch.stopped = true;
             let since = self.watch.progress.written_after(offset);
             self.out.event(begin, Qemu::Stopped { since });
+        }
+        if !self.watch.postcopy && begins_postcopy(&item) {
+            self.watch.postcopy = true;
+            if let Some(round) = self.watch.rounds.switched() {
+                self.out.event(begin, Qemu::Round(round));
+            }
         }
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         let event = match item {
@@ -294,6 +312,7 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
                 if name == "ram" {
                     self.watch.ram = Some(kind);
                     if kind == ElementType::SectionEnd
+                        && !self.watch.postcopy
                         && let Some(round) = self.watch.rounds.stopped(begin)
                     {
                         self.out.event(begin, Qemu::Round(round));

@@ -74,6 +74,11 @@ impl Rounds {
         ended
     }
 
+    /// A sync is known to have happened: the switch to post-copy. What follows is one round.
+    pub(crate) fn switched(&mut self) -> Option<Round> {
+        self.next(false)
+    }
+
     /// The stream has ended.
     pub(crate) fn finish(&mut self) -> Option<Round> {
         self.next(true)

@@ -2,16 +2,18 @@
 
 use phasescope_parsers::libvirt::cookie::Statistics;
 
+use super::convergence;
 use super::downtime::{self, Subject};
 use super::guests::GuestLogs;
 use super::markers::{Edge, IMPLIED, MARKERS, Marker, PhaseName, Signal};
 use super::multifd::Channels;
 use super::openstack::{self, Story, Wish};
+use super::outcome::{self, ONE_SIDED, one_sided};
 use super::records::{
-    Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Stream,
+    Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Side, Stream,
 };
 use super::{
-    Boundary, Call, Certainty, Clock, Connection, Driver, Guest, Hole, Host, Migration, Outcome,
+    Boundary, Call, Certainty, Clock, Connection, Driver, Guest, Hole, Host, Migration,
     OutcomeKind, Pages, Phase, Postcopy, Reported, Role, Round, StopAndCopy, Storage, Technique,
     Transfer,
 };
@@ -20,39 +22,21 @@ use crate::time::Timestamp;
 use phasescope_parsers::libvirt::header::program_name;
 
 /// `virDomainMigrateFlags` that matter here (libvirt `include/libvirt/libvirt-domain.h`).
-mod flag {
-    pub(super) const PEER2PEER: u64 = 0x2;
+pub(super) mod flag {
+    pub(in crate::migration) const PEER2PEER: u64 = 0x2;
     pub(super) const TUNNELLED: u64 = 0x4;
     pub(super) const OFFLINE: u64 = 0x400;
 }
 
-/// `VIR_ERR_MIGRATE_FINISH_OK`: "cleaned up as asked", the answer to a FINISH that cancels.
-const MIGRATE_FINISH_OK: i32 = 93;
-
 /// Bytes of a channel's initial packet (QEMU `MultiFDInit_t`).
 const MULTIFD_INITIAL: u64 = 64;
-
-/// Error codes by which a daemon will not do a thing, rather than fail in doing it
-/// (`virErrorNumber`, libvirt `include/libvirt/virterror.h`).
-const REFUSALS: &[(i32, &str)] = &[
-    (3, "NO_SUPPORT"),
-    (8, "INVALID_ARG"),
-    (20, "DOM_EXIST"),
-    (29, "OPERATION_DENIED"),
-    (42, "NO_DOMAIN"),
-    (45, "AUTH_FAILED"),
-    (55, "OPERATION_INVALID"),
-    (67, "CONFIG_UNSUPPORTED"),
-    (81, "MIGRATE_UNSAFE"),
-    (84, "OPERATION_UNSUPPORTED"),
-    (88, "ACCESS_DENIED"),
-    (98, "CPU_INCOMPATIBLE"),
-];
 
 /// All that is known of one migration.
 pub(super) struct Parts<'a> {
     pub(super) attempt: Option<&'a Attempt>,
     pub(super) session: Option<&'a Session>,
+    /// A client's connection to the source's daemon, beside `session`.
+    pub(super) source_session: Option<&'a Session>,
     pub(super) streams: &'a [Stream],
     pub(super) companions: &'a [Companion],
     pub(super) channels: Option<&'a Channels>,
@@ -70,6 +54,7 @@ impl Parts<'_> {
             return Driver::None;
         };
         match attempt.flags {
+            _ if attempt.side == Side::Source => Driver::LibvirtDirect,
             _ if attempt.tunnelled => Driver::LibvirtTunnelled,
             Some(f) if f & flag::TUNNELLED != 0 => Driver::LibvirtTunnelled,
             Some(f) if f & flag::PEER2PEER == 0 => Driver::LibvirtDirect,
@@ -83,7 +68,7 @@ impl Parts<'_> {
     }
 
     /// The connections that carry the memory: stream and channels, or the TLS around a stream.
-    fn memory(&self) -> impl Iterator<Item = &FlowInfo> {
+    pub(super) fn memory(&self) -> impl Iterator<Item = &FlowInfo> {
         let beside = self.companions.iter().filter_map(|c| match c.kind {
             CompanionKind::Multifd(_) | CompanionKind::Tls(_) => Some(&c.info),
             CompanionKind::Nbd(_) | CompanionKind::Ssh => None,
@@ -122,6 +107,19 @@ impl Parts<'_> {
     /// Everything that can bound a phase.
     fn signals(&self) -> Vec<(Signal, Mark)> {
         let mut all = self.attempt.map_or_else(Vec::new, |a| a.signals.clone());
+        // What the client was told before it made these calls is not seen where they count.
+        let turnaround = self
+            .source_session
+            .or(self.session)
+            .map_or(0, Session::turnaround_ns);
+        for (signal, mark) in &mut all {
+            if matches!(
+                signal,
+                Signal::PerformCall | Signal::PerformReply | Signal::ConfirmCall
+            ) {
+                mark.uncertainty_ns = turnaround;
+            }
+        }
         let mut add = |signal, mark: Option<Mark>| all.extend(mark.map(|m| (signal, m)));
         if let (Some(attempt), Some(session)) = (self.attempt, self.session)
             && attempt.first_on_session
@@ -160,7 +158,8 @@ impl Parts<'_> {
 pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     let signals = parts.signals();
     let mut phases = phases(parts, parts.driver(), &signals);
-    let outcome = outcome(parts);
+    let subject = subject(parts);
+    let outcome = outcome::of(parts, &subject);
     let mut total_time_ns = span(phases.first(), phases.last());
     if let Some(story) = parts.story {
         total_time_ns = under_a_cloud(parts, story, outcome.result, &mut phases);
@@ -172,9 +171,13 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
             .map(|(d, t)| d as f64 / t as f64);
     }
     let of = |name| phases.iter().find(|p| p.name == name);
-    let migration_time_ns = span(of(PhaseName::RemoteConnect), of(PhaseName::Cleanup));
+    // A client that drives has connected before, and for other work as well.
+    let first = match parts.driver() {
+        Driver::LibvirtDirect => PhaseName::Preparation,
+        _ => PhaseName::RemoteConnect,
+    };
+    let migration_time_ns = span(of(first), of(PhaseName::Cleanup));
     let (gaps, overlaps_ns) = holes(&phases);
-    let subject = subject(parts);
     let pause = downtime::pause(parts, &subject, outcome.result);
     let downtime = downtime::all(parts, &subject, pause.as_ref(), outcome.result);
     let technique = technique(parts);
@@ -200,6 +203,12 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     if phases.iter().any(|p| p.name == PhaseName::Finish) && overlaps_ns.is_some_and(|o| o > 0) {
         notes.push("phases overlap: finish was called while memory still flowed".to_owned());
     }
+    let transfer = transfer(parts);
+    notes.extend(
+        transfer
+            .as_ref()
+            .and_then(|t| convergence::words(&t.rounds)),
+    );
     if let Some(story) = parts.story {
         notes.extend(openstack::notes(story, &phases));
     }
@@ -222,7 +231,7 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
         openstack: parts
             .story
             .map(|s| openstack::account(s, &phases, parts.clock)),
-        transfer: transfer(parts),
+        transfer,
         storage: storage(parts),
         pause: pause.map(|p| p.report(parts.clock)),
         downtime,
@@ -288,7 +297,7 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
         // Prepared and refused: nothing was connected for the memory.
         let (start, end) = (edge(name, Edge::Start), edge(name, Edge::End));
         let there = start.is_some() || end.is_some() || (implied(name) && first_here);
-        if !there {
+        if !there || (start.is_none() && never_begun(parts, name)) {
             continue;
         }
         let inferred = parts.attempt.is_some_and(|a| a.inferred);
@@ -327,6 +336,18 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
     keyed.into_iter().map(|(_, p)| p).collect()
 }
 
+/// A connection that closes before FINISH leaves nothing to clean up: unless FINISH may have been
+/// missed, there was no such phase.
+fn never_begun(parts: &Parts<'_>, name: PhaseName) -> bool {
+    let seen_whole = |s: &Session| {
+        let [a, b] = s.info.from_start;
+        s.missing_bytes == 0 && a && b && !one_sided(&s.info)
+    };
+    name == PhaseName::Cleanup
+        && parts.session.is_some_and(seen_whole)
+        && parts.attempt.is_some_and(|a| a.finish_call().is_none())
+}
+
 /// `inferred`: libvirt's messages were not read, only the sizes of what encrypted them.
 fn boundary(marker: &Marker, mark: Mark, inferred: bool, clock: Clock) -> Boundary {
     let m = clock.moment(mark.stamp);
@@ -343,15 +364,6 @@ fn boundary(marker: &Marker, mark: Mark, inferred: bool, clock: Clock) -> Bounda
         certainty,
         uncertainty_ns: mark.uncertainty_ns,
     }
-}
-
-const ONE_SIDED: &str = "only one direction of the connection is in the capture";
-
-/// Was only one side of the connection heard?
-fn one_sided(info: &FlowInfo) -> bool {
-    let [a, b] = info.halves.map(|h| h.payload_bytes > 0);
-    // Without its answer to the SYN, the silent side was not only silent.
-    a != b && (info.accepted.is_none() || info.opened.is_none())
 }
 
 /// Why an edge was not found, as far as the connection tells.
@@ -427,118 +439,6 @@ fn technique(parts: &Parts<'_>) -> Technique {
     }
 }
 
-fn outcome(parts: &Parts<'_>) -> Outcome {
-    let seen = parts.attempt.is_some() || parts.main().is_some();
-    match parts.story {
-        None => outcome_of_hosts(parts),
-        Some(story) => {
-            let hosts = seen.then(|| outcome_of_hosts(parts));
-            openstack::merge_outcome(story, hosts, parts.now)
-        }
-    }
-}
-
-fn outcome_of_hosts(parts: &Parts<'_>) -> Outcome {
-    let is = |result, reason: Option<String>| Outcome { result, reason };
-    let Some(attempt) = parts.attempt else {
-        return outcome_of_stream(parts);
-    };
-    let error = attempt.error.as_ref();
-    let text = |stage: &str| {
-        let what = error.and_then(|e| e.message.clone());
-        Some(what.map_or_else(|| stage.to_owned(), |m| format!("{stage}: {m}")))
-    };
-    if attempt.has(Signal::PrepareError) {
-        let refused = error.is_some_and(|e| REFUSALS.iter().any(|(code, _)| *code == e.code));
-        return match refused {
-            true => is(OutcomeKind::Refused, text("PREPARE was refused")),
-            false => is(OutcomeKind::Failed, text("PREPARE failed")),
-        };
-    }
-    if attempt.inferred {
-        return is(
-            OutcomeKind::Unknown,
-            Some(
-                "libvirt's messages are encrypted: whether it succeeded is not visible".to_owned(),
-            ),
-        );
-    }
-    let stream_whole = parts.streams.iter().all(|s| s.end.is_some());
-    match (attempt.finish_ok, attempt.has(Signal::FinishCancelCall)) {
-        (_, true) => {
-            let error = error.filter(|e| e.code != MIGRATE_FINISH_OK);
-            let reset = parts.streams.iter().any(|s| s.info.reset.is_some());
-            let why = match error.and_then(|e| e.message.clone()) {
-                Some(m) => format!("the source called it off; the destination says: {m}"),
-                None if reset => {
-                    "the migration connection was reset; the source called it off".to_owned()
-                }
-                None if !stream_whole => {
-                    "the source called it off; the stream ends early".to_owned()
-                }
-                None => "the source called it off after the stream was complete".to_owned(),
-            };
-            let kind = if reset {
-                OutcomeKind::Failed
-            } else {
-                OutcomeKind::Cancelled
-            };
-            is(kind, Some(why))
-        }
-        (Some(true), false) => is(OutcomeKind::Completed, None),
-        (Some(false), false) => is(OutcomeKind::Failed, text("FINISH failed")),
-        (None, false) if parts.session.is_some_and(|s| one_sided(&s.info)) => {
-            is(OutcomeKind::Unknown, Some(ONE_SIDED.to_owned()))
-        }
-        (None, false) => {
-            let closed = parts.session.and_then(|s| s.info.closed());
-            match closed {
-                Some(_) if attempt.has(Signal::FinishCall) => is(
-                    OutcomeKind::Unknown,
-                    Some("the reply to FINISH was not captured".to_owned()),
-                ),
-                Some(_) => is(
-                    OutcomeKind::Failed,
-                    Some("the daemons' connection was closed before FINISH".to_owned()),
-                ),
-                None => is(
-                    OutcomeKind::Unfinished,
-                    Some("the capture ends before the reply to FINISH".to_owned()),
-                ),
-            }
-        }
-    }
-}
-
-fn outcome_of_stream(parts: &Parts<'_>) -> Outcome {
-    let is = |result, reason: &str| Outcome {
-        result,
-        reason: Some(reason.to_owned()),
-    };
-    let Some(s) = parts.main() else {
-        return is(OutcomeKind::Unknown, "nothing was seen");
-    };
-    match (s.loaded, &s.end, s.info.closed()) {
-        (Some((_, true)), ..) => Outcome {
-            result: OutcomeKind::Completed,
-            reason: None,
-        },
-        (Some((_, false)), ..) => is(
-            OutcomeKind::Failed,
-            "the destination says that loading failed",
-        ),
-        (None, Some(_), _) => is(
-            OutcomeKind::Unknown,
-            "the stream is complete; nothing shows whether the destination took it",
-        ),
-        (None, None, Some(_)) => is(OutcomeKind::Failed, "the stream ends early"),
-        (None, None, None) => is(
-            OutcomeKind::Unfinished,
-            "the capture ends before the stream",
-        ),
-    }
-}
-
 fn host(parts: &Parts<'_>, side: Direction) -> Host {
     let mut host = Host::default();
     let end = |info: &FlowInfo, d: Direction| info.sender(d).ip.to_string();
@@ -555,9 +455,11 @@ fn host(parts: &Parts<'_>, side: Direction) -> Host {
         };
     }
     host.address = match (parts.driver(), parts.session, parts.main()) {
-        // The client of the connection is no host of the guest.
-        (Driver::LibvirtDirect, Some(s), _) if side == Direction::ToClient => {
-            Some(end(&s.info, side))
+        // The client of the connection is no host of the guest; its server is one of them.
+        (Driver::LibvirtDirect, Some(s), _)
+            if side == parts.attempt.map_or(side, |a| a.side.of_guest()) =>
+        {
+            Some(end(&s.info, Direction::ToClient))
         }
         (Driver::LibvirtP2p | Driver::LibvirtTunnelled, Some(s), _) => Some(end(&s.info, side)),
         (_, _, Some(m)) => {
@@ -578,11 +480,20 @@ fn subject(parts: &Parts<'_>) -> Subject {
     let mut macs: Vec<Mac> =
         domain.map_or_else(Vec::new, |d| d.macs.iter().map(|m| Mac(*m)).collect());
     let known = !macs.is_empty();
-    if !known && let Some(s) = parts.main() {
-        let from = s.stopped.map_or(s.info.last, |(_, at)| at).time;
-        macs = parts
-            .guests
-            .announced(from, s.info.last.time.offset(downtime::ANNOUNCED_NS));
+    // Of what cannot be read only the close is known, and the announcement may come before it.
+    let over = match parts.main() {
+        Some(s) => Some((
+            s.stopped.map_or(s.info.last, |(_, at)| at).time,
+            s.info.last.time,
+        )),
+        None => parts.memory_closed().map(|c| {
+            let early = c.time.offset(-downtime::ANNOUNCED_EARLY_NS);
+            (early, c.time)
+        }),
+    };
+    if !known && let Some((from, last)) = over {
+        let until = last.offset(downtime::ANNOUNCED_NS);
+        macs = parts.guests.announced(from, until);
     }
     Subject { macs }
 }
@@ -637,7 +548,8 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
         };
         Some(connection(&c.info, role))
     }));
-    connections.extend(parts.session.map(|s| connection(&s.info, Role::Control)));
+    let control = parts.session.into_iter().chain(parts.source_session);
+    connections.extend(control.map(|s| connection(&s.info, Role::Control)));
     let Some(main) = parts.main() else {
         return parts.encrypted().then(|| Transfer {
             connections,
@@ -649,11 +561,15 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
     let mut exact = main.exact();
     let mut transferred = counts.bytes + 8 * main.parts;
     let mut device_bytes = main.device_bytes;
+    // Pages that channels compressed, and their bytes.
+    let mut packed = (0, 0);
     for c in parts.companions {
         if let CompanionKind::Multifd(m) = &c.kind {
-            counts.normal += m.normal;
+            // QEMU counts compressed pages of channels as normal ones.
+            counts.normal += m.normal + m.compressed;
             counts.zero += m.zero;
-            counts.compressed += m.compressed;
+            packed.0 += m.compressed;
+            packed.1 += m.compressed_bytes;
             device_bytes += m.device_bytes;
             exact &= !m.lost && c.missing_bytes == 0 && m.uuid.is_some();
             let sent = c.info.halves[Direction::ToServer.index()].payload_bytes;
@@ -668,13 +584,23 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
         zero: counts.zero,
         xbzrle: counts.xbzrle,
         compressed: counts.compressed,
+        normal_compressed: packed.0.saturating_sub(sent_twice),
         exact,
     };
     Some(Transfer {
         connections,
         pages,
         transferred_bytes: exact.then_some(transferred),
+        // QEMU counts the bytes of pages that it sent twice, though not those pages.
+        transferred_uncompressed_bytes: (exact && packed.0 > 0)
+            .then(|| (transferred - packed.1) + packed.0 * u64::from(main.page_size)),
         page_bytes: counts.bytes,
+        saved_bytes: {
+            let page = u64::from(main.page_size);
+            // A record sent in full has a head of eight bytes.
+            let encoded = (counts.xbzrle + counts.compressed) * (page + 8);
+            (encoded + packed.0 * page).saturating_sub(counts.encoded_bytes + packed.1)
+        },
         page_size: main.page_size,
         rounds: rounds(main, parts.channels, parts.clock),
         rounds_exact: false,
@@ -758,7 +684,9 @@ fn rounds(main: &Stream, channels: Option<&Channels>, clock: Clock) -> Vec<Round
             all
         }
     };
-    if let (Some((_, stopped)), Some(last)) = (main.stopped, all.last_mut()) {
+    // In post-copy the guest runs on.
+    let stopped = main.stopped.filter(|_| main.postcopy_run.is_none());
+    if let (Some((_, stopped)), Some(last)) = (stopped, all.last_mut()) {
         last.stopped |= last.start >= stopped;
     }
     all.iter()
@@ -795,7 +723,9 @@ fn stop_and_copy(main: &Stream, clock: Clock) -> Option<StopAndCopy> {
 }
 
 fn calls(parts: &Parts<'_>) -> Vec<Call> {
-    let all: &[CallRecord] = parts.session.map_or(&[], |s| &s.calls);
+    let sessions = parts.session.into_iter().chain(parts.source_session);
+    let mut all: Vec<&CallRecord> = sessions.flat_map(|s| &s.calls).collect();
+    all.sort_by_key(|c| c.call.or(c.reply));
     all.iter()
         .map(|c| {
             let moment = |s: Option<_>| s.map(|s| parts.clock.moment(s));

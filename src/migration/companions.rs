@@ -37,6 +37,7 @@ impl Tracker {
                 record.packets += 1;
                 if p.compressed {
                     record.compressed += u64::from(p.normal);
+                    record.compressed_bytes += u64::from(p.data);
                 } else {
                     record.normal += u64::from(p.normal);
                 }

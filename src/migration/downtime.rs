@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 pub(super) const ANNOUNCED_NS: i64 = 3_000_000_000;
 
 /// QEMU may announce so long before libvirt's FINISH starts the guest. Nanoseconds.
-const ANNOUNCED_EARLY_NS: i64 = 100_000_000;
+pub(super) const ANNOUNCED_EARLY_NS: i64 = 100_000_000;
 
 /// A last sign of life this many intervals before the stop still belongs to the switch-over.
 const LAST_SIGN_INTERVALS: i64 = 5;
@@ -30,6 +30,8 @@ pub(super) struct Subject {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     stop: (Option<Stamp>, Stamp),
+    /// libvirt's own figure of the stop.
+    told: Option<Stamp>,
     resume: (Option<Stamp>, Option<Stamp>),
 }
 
@@ -61,6 +63,7 @@ impl Window {
         Pause {
             stop_earliest: moment(self.stop.0),
             stop_latest: moment(Some(self.stop.1)),
+            stop_reported: moment(self.told),
             resume_earliest: moment(self.resume.0),
             resume_latest: moment(self.resume.1),
             min_ns: between(Some(self.stop.1), self.resume.0),
@@ -76,13 +79,20 @@ pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) 
     let call = parts.attempt.and_then(|a| a.mark(Signal::FinishCall));
     let seen = main.and_then(|m| m.stopped);
     // A stream that cannot be read and ends before FINISH is a pre-copy's: the guest stood still
-    // when it ended.
+    // when it ended, and ran when it began.
     let closed = parts
         .memory_closed()
         .filter(|c| outcome == OutcomeKind::Completed && call.is_some_and(|call| *c <= call.stamp));
-    let stop = seen.or(closed.map(|c| (None, c)))?;
+    let opened = parts.memory().filter_map(|i| i.opened).min();
+    let (earliest, latest) = seen.or(closed.map(|c| (opened, c)))?;
+    let told = parts.attempt.and_then(|a| a.told_stop);
+    // What libvirt says is no earlier than the stop.
+    let latest = told
+        .filter(|t| t.time < latest.time && earliest.is_none_or(|e| e.time < t.time))
+        .unwrap_or(latest);
     let mut window = Window {
-        stop,
+        stop: (earliest, latest),
+        told,
         resume: (None, None),
     };
     if outcome != OutcomeKind::Completed {
@@ -180,6 +190,30 @@ fn describe(e: &EchoLog) -> String {
 
 const NO_ECHOES: &str = "no echo requests to the guest in the capture";
 
+/// Where the stop is only known roughly, requests may have been lost long before it. Those of the
+/// time in which the guest surely stood still count, and what was lost right before and after them.
+fn certain_runs<'a>(mut runs: Vec<&'a Run>, window: &Window) -> Option<(u64, Vec<&'a Run>)> {
+    let (from, to) = (window.stop.1, window.resume.0.unwrap_or(window.stop.1));
+    runs.sort_by_key(|r| r.first);
+    let sure = |r: &&Run| r.first <= from.max(to) && r.last >= from.min(to);
+    if let Some(at) = runs.iter().position(sure) {
+        let near = |a: &Run, b: &Run| {
+            let allowed = a
+                .interval_ns()
+                .unwrap_or(0)
+                .saturating_mul(LAST_SIGN_INTERVALS);
+            b.first.time.since(a.last.time) <= allowed.max(LAST_SIGN_NS)
+        };
+        let mut first = at;
+        while first > 0 && near(runs[first - 1], runs[first]) {
+            first -= 1;
+        }
+        runs.drain(..first);
+    }
+    let lost = runs.iter().map(|r| r.count).sum();
+    (!runs.is_empty()).then_some((lost, runs))
+}
+
 fn lost_echoes(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
     let method = DowntimeMethod::LostEchoes;
     if echoes.is_empty() {
@@ -197,6 +231,7 @@ fn lost_echoes(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
     let Some((lost, runs, echo)) = best else {
         return unknown(method, NO_ECHOES);
     };
+    let (lost, runs) = certain_runs(runs, window).unwrap_or((lost, Vec::new()));
     let longest = runs.iter().max_by_key(|r| r.count);
     let Some(run) = longest else {
         return match echo.asked(window.from(), window.to()) {
@@ -225,9 +260,21 @@ fn lost_echoes(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
         subject: Some(describe(echo)),
         start: moment(runs.iter().map(|r| r.first).min()),
         end: moment(runs.iter().map(|r| r.last).max()),
-        reason: None,
+        reason: slow_before(runs.iter().map(|r| r.first).min(), interval, window),
         ..unknown(method, "")
     }
+}
+
+/// A guest that is throttled answers late: then requests from before the stop are among the lost.
+fn slow_before(first: Option<Stamp>, interval: Option<i64>, window: &Window) -> Option<String> {
+    let early = window.told?.time.since(first?.time);
+    let allowed = interval.unwrap_or(0).saturating_mul(LAST_SIGN_INTERVALS);
+    (early > allowed.max(LAST_SIGN_NS)).then(|| {
+        format!(
+            "begins {} ms before libvirt's figure of the stop: the guest was slow to answer already, or its answers took another way",
+            early / 1_000_000
+        )
+    })
 }
 
 /// Did the guest show itself shortly before it stopped?

@@ -58,6 +58,7 @@ pub(super) fn attempt(companion: &Companion) -> Option<(Session, Attempt)> {
         calls: Vec::new(),
         missing_bytes: companion.missing_bytes,
         attempts: 1,
+        pings: [0; 2],
     };
     Some((session, attempt))
 }

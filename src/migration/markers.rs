@@ -86,12 +86,20 @@ pub enum Signal {
     StorageInStep,
     /// The last data of a tunnelled stream has been acknowledged.
     TunnelEnd,
+    /// CALL of PERFORM (a client drives).
+    PerformCall,
+    /// REPLY of PERFORM, good.
+    PerformReply,
+    /// REPLY of PERFORM, an error.
+    PerformError,
     /// CALL of a FINISH that asks for the guest to run.
     FinishCall,
     /// CALL of a FINISH that calls the migration off.
     FinishCancelCall,
     /// REPLY of a FINISH.
     FinishReply,
+    /// CALL of CONFIRM3 (a client drives).
+    ConfirmCall,
     /// REPLY of CONFIRM3 (a client drives).
     ConfirmReply,
     /// The libvirt connection is closed: the later FIN, or RST.
@@ -237,6 +245,7 @@ pub const MARKERS: &[Marker] = &[
     row(P::Preparation, Start, 2, "migrate-prepare-call", S::PrepareCall, Decoded, DIRECT, "libvirt.procedure in {61,108,214,303} && libvirt.type==0"),
     row(P::Preparation, End, 1, "migrate-prepare-reply", S::PrepareReply, Decoded, LIBVIRT, "libvirt.procedure in {61,108,148,214,215,303,304} && libvirt.type==1"),
     row(P::Preparation, End, 2, "migrate-prepare-error", S::PrepareError, Decoded, LIBVIRT, "the same, libvirt.status==1"),
+    row(P::Preparation, End, 3, "migrate-perform-call", S::PerformCall, Inferred, DIRECT, "libvirt.procedure in {62,216,305} && libvirt.type==0: the client calls it when PREPARE has been answered"),
     row(P::Storage, Start, 1, "nbd-connection-opened", S::StorageOpened, Transport, LIBVIRT, "tcp.flags.syn==1 && tcp.flags.ack==0, NBD port"),
     row(P::Storage, End, 1, "migration-connection-opened", S::StorageInStep, Certainty::Inferred, LIBVIRT, "libvirt migrates memory when the disks are in step"),
     row(P::Transfer, Start, 1, "migration-connection-opened", S::StreamOpened, Transport, &[], "tcp.flags.syn==1 && tcp.flags.ack==0, migration port"),
@@ -246,9 +255,12 @@ pub const MARKERS: &[Marker] = &[
     row(P::Transfer, End, 2, "migration-stream-end", S::StreamEnd, Decoded, &[], "the byte 0x00 after the last section"),
     row(P::Finish, Start, 1, "migrate-finish-call", S::FinishCall, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==0"),
     row(P::Finish, Start, 2, "migrate-finish-cancel-call", S::FinishCancelCall, Decoded, LIBVIRT, "the same, with cancelled=1"),
+    row(P::Finish, Start, 3, "migrate-perform-reply", S::PerformReply, Inferred, DIRECT, "libvirt.procedure in {62,216,305} && libvirt.type==1: the client calls FINISH when it has this"),
     row(P::Finish, End, 1, "migrate-finish-reply", S::FinishReply, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==1"),
+    row(P::Finish, End, 2, "migrate-confirm-call", S::ConfirmCall, Inferred, DIRECT, "libvirt.procedure in {218,307} && libvirt.type==0: the client calls it when FINISH has been answered"),
     row(P::Cleanup, Start, 1, "migrate-finish-reply", S::FinishReply, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==1"),
     row(P::Cleanup, Start, 2, "migrate-prepare-error", S::PrepareError, Decoded, PEER, "libvirt.status==1"),
+    row(P::Cleanup, Start, 3, "migrate-confirm-call", S::ConfirmCall, Inferred, DIRECT, "libvirt.procedure in {218,307} && libvirt.type==0"),
     row(P::Cleanup, End, 1, "libvirt-connection-closed", S::LibvirtClosed, Transport, PEER, "tcp.flags.fin==1 (the later one) or tcp.flags.reset==1"),
     row(P::Cleanup, End, 1, "migrate-confirm-reply", S::ConfirmReply, Decoded, DIRECT, "libvirt.procedure in {218,307} && libvirt.type==1"),
     row(P::PostMigration, Start, 1, "post-live-migration-call", S::PostCall, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"post_live_migration_at_destination\""),

@@ -123,10 +123,9 @@ impl Channels {
         let block = self.block(&packet.block);
         let bytes = u64::from(packet.data) / u64::from(packet.normal.max(1));
         for (offset, zero) in packet.pages.iter().skip(usize::from(again)) {
-            let (kind, bytes) = match (zero, packet.compressed) {
-                (true, _) => (PageKind::Zero, 0),
-                (false, true) => (PageKind::Compressed, bytes),
-                (false, false) => (PageKind::Normal, bytes),
+            let (kind, bytes) = match zero {
+                true => (PageKind::Zero, 0),
+                false => (PageKind::Normal, bytes),
             };
             let ended = self
                 .watch

@@ -70,6 +70,8 @@ pub(super) struct Session {
     pub(super) missing_bytes: u64,
     /// Attempts that were prepared or finished here.
     pub(super) attempts: u32,
+    /// Keepalive requests of each direction since the other side said anything.
+    pub(super) pings: [u32; 2],
 }
 
 /// A migration stream.
@@ -164,6 +166,8 @@ pub(super) struct ChannelRecord {
     pub(super) channel: Option<u8>,
     pub(super) normal: u64,
     pub(super) compressed: u64,
+    /// Bytes of those.
+    pub(super) compressed_bytes: u64,
     pub(super) zero: u64,
     pub(super) device_bytes: u64,
     pub(super) packets: u64,
@@ -205,11 +209,31 @@ pub(super) struct TlsRecord {
     pub(super) turns: Vec<Turn>,
 }
 
+/// Whose daemon a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    /// The host's side, as the memory flows.
+    pub(super) fn of_guest(self) -> Direction {
+        match self {
+            Self::Source => Direction::ToServer,
+            Self::Destination => Direction::ToClient,
+        }
+    }
+}
+
 /// One attempt to migrate: from PREPARE on, or from the first message seen of it.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
-    /// The connection to the destination's daemon.
+    /// The connection to the destination's daemon; to the source's, where a client drives and
+    /// only that one is in the capture.
     pub(super) session: u64,
+    /// Whose daemon `session` goes to.
+    pub(super) side: Side,
     /// The first attempt on that connection.
     pub(super) first_on_session: bool,
     pub(super) prepare_serial: Option<u32>,
@@ -227,13 +251,21 @@ pub(super) struct Attempt {
     pub(super) nbd_port: Option<u16>,
     /// The source's address, where a client drives.
     pub(super) source_address: Option<std::net::IpAddr>,
+    /// The performing call to the source: its connection and serial.
+    pub(super) perform: Option<(u64, u32)>,
     /// The confirming call: its connection and serial.
     pub(super) confirm: Option<(u64, u32)>,
+    /// What the confirming call says: 0 if the migration succeeded.
+    pub(super) confirm_cancelled: Option<i32>,
     /// Known from the shape of encrypted traffic alone.
     pub(super) inferred: bool,
     pub(super) error: Option<RpcError>,
+    /// Error of the source's PERFORM.
+    pub(super) perform_error: Option<RpcError>,
     pub(super) finish_ok: Option<bool>,
     pub(super) statistics: Option<Statistics>,
+    /// When the guest stopped, as the source's libvirt says.
+    pub(super) told_stop: Option<Stamp>,
     /// Latest message.
     pub(super) last: Timestamp,
 }
@@ -242,6 +274,7 @@ impl Attempt {
     pub(super) fn new(session: u64, first_on_session: bool) -> Self {
         Self {
             session,
+            side: Side::Destination,
             first_on_session,
             prepare_serial: None,
             finish_serial: None,
@@ -256,11 +289,15 @@ impl Attempt {
             uri: None,
             nbd_port: None,
             source_address: None,
+            perform: None,
             confirm: None,
+            confirm_cancelled: None,
             inferred: false,
             error: None,
+            perform_error: None,
             finish_ok: None,
             statistics: None,
+            told_stop: None,
             last: Timestamp::default(),
         }
     }
@@ -286,6 +323,17 @@ impl Attempt {
 
     pub(super) fn has(&self, signal: Signal) -> bool {
         self.mark(signal).is_some()
+    }
+
+    /// The connections to daemons that its calls went through.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = u64> {
+        let source = self.source_session().filter(|s| *s != self.session);
+        [Some(self.session), source].into_iter().flatten()
+    }
+
+    /// A client's connection to the source's daemon.
+    pub(super) fn source_session(&self) -> Option<u64> {
+        self.perform.or(self.confirm).map(|(flow, _)| flow)
     }
 
     /// The FINISH call of either kind.

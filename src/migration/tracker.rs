@@ -1,10 +1,11 @@
 //! From events to migrations: keeps records of connections and attempts, and tells a migration
 //! when all of it has been seen.
 
+mod direct;
+mod joining;
 mod running;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use phasescope_parsers::libvirt::cookie::Cookie;
 use phasescope_parsers::libvirt::header::{
@@ -27,7 +28,7 @@ use super::records::{
 use super::{Clock, Migration};
 use super::{assemble, encrypted};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
-use crate::net::{Direction, Endpoint, FlowInfo};
+use crate::net::{Direction, Endpoint, FlowInfo, Stamp};
 use crate::time::Timestamp;
 pub use running::Running;
 
@@ -43,6 +44,7 @@ const MAX_ATTEMPTS: usize = 4096;
 enum Step {
     Begin,
     Prepare,
+    Perform,
     Finish,
     Confirm,
 }
@@ -66,6 +68,14 @@ const STEPS: &[(Step, &[i32])] = &[
             procedure::DOMAIN_MIGRATE_PREPARE_TUNNEL3,
             procedure::DOMAIN_MIGRATE_PREPARE3_PARAMS,
             procedure::DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS,
+        ],
+    ),
+    (
+        Step::Perform,
+        &[
+            procedure::DOMAIN_MIGRATE_PERFORM,
+            procedure::DOMAIN_MIGRATE_PERFORM3,
+            procedure::DOMAIN_MIGRATE_PERFORM3_PARAMS,
         ],
     ),
     (
@@ -93,22 +103,6 @@ fn step(h: &Header) -> Option<Step> {
         .map(|(s, _)| *s)
 }
 
-/// A TLS connection that nothing announced must be this large to be taken for a stream. Bytes.
-const MIN_ENCRYPTED_STREAM: u64 = 1 << 20;
-
-/// BEGIN calls that wait for their PREPARE.
-const MAX_BEGINS: usize = 256;
-
-/// A client's BEGIN.
-#[derive(Debug, Clone)]
-struct Begun {
-    uuid: [u8; 16],
-    name: String,
-    mark: Mark,
-    source: IpAddr,
-    flags: u64,
-}
-
 /// Watches events and tells migrations.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker {
@@ -121,7 +115,7 @@ pub struct Tracker {
     /// Multifd channels by the guest's UUID and the place where the destination listens.
     pub(super) channels: BTreeMap<([u8; 16], Endpoint), Channels>,
     /// BEGIN calls of clients whose PREPARE has not come yet.
-    begins: Vec<Begun>,
+    begins: Vec<direct::Begun>,
     guests: GuestLogs,
     cloud: Cloud,
     told: u32,
@@ -173,6 +167,7 @@ impl Tracker {
                     calls: Vec::new(),
                     missing_bytes: 0,
                     attempts: 0,
+                    pings: [0; 2],
                 };
                 self.sessions.insert(info.id, session);
             }
@@ -214,11 +209,14 @@ impl Tracker {
     }
 
     fn rpc(&mut self, event: &Event, rpc: &Rpc) {
-        let Some((flow, _)) = event.flow else { return };
+        let Some((flow, direction)) = event.flow else {
+            return;
+        };
         let Some(session) = self.sessions.get_mut(&flow) else {
             return;
         };
         let h = &rpc.header;
+        session.heard(rpc, direction);
         if h.program == PROGRAM_KEEPALIVE {
             return;
         }
@@ -243,10 +241,13 @@ impl Tracker {
             (Some(Step::Prepare), MessageType::Reply) => self.prepared(flow, h, mark, &rpc.body),
             (Some(Step::Finish), MessageType::Call) => self.finish_call(flow, h, mark, &rpc.body),
             (Some(Step::Finish), MessageType::Reply) => self.finished(flow, h, mark, &rpc.body),
-            (Some(Step::Begin), MessageType::Call) => self.begin(flow, mark, &rpc.body),
+            (Some(Step::Begin), MessageType::Call) => self.begin(flow, h, mark, &rpc.body),
+            (Some(Step::Begin), MessageType::Reply) => self.begin_reply(flow, h, &rpc.body),
+            (Some(Step::Perform), MessageType::Call) => self.perform(flow, h, mark, &rpc.body),
+            (Some(Step::Perform), MessageType::Reply) => self.performed(flow, h, mark, &rpc.body),
             (Some(Step::Confirm), MessageType::Call) => self.confirm(flow, h, mark, &rpc.body),
             (Some(Step::Confirm), MessageType::Reply) => self.confirmed(flow, h, mark),
-            _ => {}
+            _ => self.told_by_client_event(&rpc.body),
         }
     }
 
@@ -260,65 +261,6 @@ impl Tracker {
             && h.status == Status::Ok
         {
             a.signal(Signal::TunnelEnd, mark);
-        }
-    }
-
-    /// A client asks the source: the attempt itself begins with PREPARE at the destination.
-    fn begin(&mut self, flow: u64, mark: Mark, body: &Body) {
-        let Body::Begin(b) = body else { return };
-        let Some(session) = self.sessions.get(&flow) else {
-            return;
-        };
-        if self.begins.len() >= MAX_BEGINS {
-            self.begins.remove(0);
-        }
-        self.begins.push(Begun {
-            uuid: b.domain.uuid,
-            name: b.domain.name.clone(),
-            mark,
-            source: session.info.server.ip,
-            flags: b.flags,
-        });
-    }
-
-    fn confirm(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
-        let Body::Confirm(c) = body else { return };
-        let attempt = self
-            .attempts
-            .iter_mut()
-            .rev()
-            .find(|a| a.uuid == Some(c.domain.uuid) && a.confirm.is_none());
-        if let Some(a) = attempt {
-            a.confirm = Some((flow, h.serial));
-            a.last = a.last.max(mark.stamp.time);
-        }
-    }
-
-    fn confirmed(&mut self, flow: u64, h: &Header, mark: Mark) {
-        let attempt = self
-            .attempts
-            .iter_mut()
-            .find(|a| a.confirm == Some((flow, h.serial)));
-        if let Some(a) = attempt {
-            a.signal(Signal::ConfirmReply, mark);
-        }
-    }
-
-    /// Gives an attempt the BEGIN that a client sent for it.
-    fn begun(&mut self, i: usize) {
-        let Some(attempt) = self.attempts.get_mut(i) else {
-            return;
-        };
-        let fits = |b: &Begun| {
-            attempt.uuid == Some(b.uuid)
-                || (attempt.uuid.is_none() && attempt.name.as_deref() == Some(&b.name))
-        };
-        if let Some(at) = self.begins.iter().rposition(fits) {
-            let b = self.begins.remove(at);
-            attempt.signal(Signal::BeginCall, b.mark);
-            attempt.source_address = Some(b.source);
-            attempt.uuid = attempt.uuid.or(Some(b.uuid));
-            attempt.flags = attempt.flags.or(Some(b.flags));
         }
     }
 
@@ -411,6 +353,7 @@ impl Tracker {
             attempt.flags = attempt.flags.or(Some(f.flags));
             attempt.name = attempt.name.take().or(name);
             attempt.statistics_of(f.cookie.as_ref());
+            attempt.told_stop(f.cookie.as_ref(), mark);
             attempt.identity_of_source(f.cookie.as_ref());
             if attempt.uri.is_none() {
                 attempt.uri = f.uri.as_deref().and_then(MigrationUri::parse);
@@ -528,6 +471,7 @@ impl Tracker {
         while let Some(i) = self.attempts.iter().position(|a| {
             let session = self.sessions.get(&a.session);
             let over = session.is_none_or(|s| s.ended)
+                || a.has(Signal::ConfirmReply)
                 || (a.has(Signal::FinishReply) && !a.first_on_session);
             let told = self
                 .cloud
@@ -571,7 +515,9 @@ impl Tracker {
         }
         let attempts = &self.attempts;
         self.sessions.retain(|id, s| {
-            !s.ended || !old(s.info.last.time) || attempts.iter().any(|a| a.session == *id)
+            !s.ended
+                || !old(s.info.last.time)
+                || attempts.iter().any(|a| a.sessions().any(|s| s == *id))
         });
         out
     }
@@ -593,88 +539,25 @@ impl Tracker {
         out
     }
 
-    fn streams_ended(&self, a: &Attempt) -> bool {
-        self.streams
-            .values()
-            .filter(|s| self.claims(a, &s.info))
-            .all(|s| s.ended)
-    }
-
-    /// Does this connection carry the memory of this attempt? By time, port and the hosts'
-    /// addresses.
-    fn claims(&self, a: &Attempt, info: &FlowInfo) -> bool {
-        // The destination's daemon names the place where its hypervisor listens.
-        let port = a.uri.as_ref().and_then(|u| u.port);
-        let host = a.uri.as_ref().and_then(|u| u.host.as_deref());
-        self.belongs(a, info, port, host.and_then(|h| h.parse().ok()))
-    }
-
-    /// Is this the attempt's stream? A tunnelled one goes through the daemons' own connection.
-    fn carries(&self, a: &Attempt, s: &Stream) -> bool {
-        s.info.id == a.session || self.claims(a, &s.info)
-    }
-
-    /// Does this connection carry its disks?
-    fn claims_disk(&self, a: &Attempt, info: &FlowInfo) -> bool {
-        self.belongs(a, info, a.nbd_port, None)
-    }
-
-    /// Is this one of the attempt's connections beside the stream? `alone`: no stream was seen.
-    fn accompanies(&self, a: &Attempt, alone: bool, c: &Companion) -> bool {
-        match c.kind {
-            CompanionKind::Multifd(_) => self.claims(a, &c.info),
-            CompanionKind::Nbd(_) => self.claims_disk(a, &c.info),
-            // TLS where the stream was expected: the stream itself.
-            CompanionKind::Tls(_) => {
-                let known =
-                    a.uri.is_some() || (a.inferred && c.info.wire_bytes >= MIN_ENCRYPTED_STREAM);
-                alone && known && self.claims(a, &c.info)
-            }
-            CompanionKind::Ssh => false,
-        }
-    }
-
-    fn belongs(
-        &self,
-        a: &Attempt,
-        info: &FlowInfo,
-        port: Option<u16>,
-        host: Option<IpAddr>,
-    ) -> bool {
-        let Some(session) = self.sessions.get(&a.session) else {
-            return false;
-        };
-        if info.id == a.session {
-            return false;
-        }
-        let begins = info.first.time;
-        let after = a.time(Signal::PrepareCall).is_none_or(|t| begins >= t);
-        let before =
-            a.finish_call().is_none_or(|m| begins <= m.stamp.time) && !a.has(Signal::PrepareError);
-        let place = port.is_none_or(|p| p == info.server.port);
-        let address = info.server.ip;
-        let hosts = host == Some(address)
-            || address == session.info.server.ip
-            // A name, or another network: then the port must say it.
-            || (host.is_none() && port.is_some());
-        after && before && place && hosts
-    }
-
     /// Makes the migration of an attempt, and forgets the attempt and its connections.
     fn tell(&mut self, i: usize) -> Migration {
-        let attempt = self.attempts.remove(i);
+        let attempt = self.attempts[i].clone();
+        // Others may have a better claim: all of them are asked.
+        let mine = |tracker: &Self, s: &Stream| tracker.carries(&tracker.attempts[i], s);
         let claimed: Vec<u64> = self
             .streams
             .iter()
-            .filter(|(_, s)| self.carries(&attempt, s))
+            .filter(|(_, s)| mine(self, s))
             .map(|(id, _)| *id)
             .collect();
         let streams: Vec<Stream> = claimed
             .iter()
             .filter_map(|id| self.streams.remove(id))
             .collect();
+        let alone = streams.is_empty();
         let companions =
-            self.take_companions(|tracker, c| tracker.accompanies(&attempt, streams.is_empty(), c));
+            self.take_companions(|tracker, c| tracker.accompanies(&tracker.attempts[i], alone, c));
+        self.attempts.remove(i);
         let story = self.cloud.claim(&attempt);
         let story = story.and_then(|id| self.cloud.take(id));
         self.assemble(Some(&attempt), &streams, &companions, story.as_ref())
@@ -738,6 +621,9 @@ impl Tracker {
         let parts = assemble::Parts {
             attempt,
             session: attempt.and_then(|a| self.sessions.get(&a.session)),
+            source_session: attempt
+                .and_then(|a| a.source_session().filter(|s| *s != a.session))
+                .and_then(|s| self.sessions.get(&s)),
             streams,
             companions,
             channels: channels.as_ref(),
@@ -769,6 +655,16 @@ impl Tracker {
 }
 
 impl Session {
+    /// Counts the keepalive requests of each side that the other one has said nothing after.
+    fn heard(&mut self, rpc: &Rpc, direction: Direction) {
+        self.pings[direction.reverse().index()] = 0;
+        if rpc.header.program == PROGRAM_KEEPALIVE
+            && rpc.header.procedure == procedure::KEEPALIVE_PING
+        {
+            self.pings[direction.index()] += 1;
+        }
+    }
+
     /// Pairs calls and replies by program, procedure and serial.
     fn note(&mut self, rpc: &Rpc, event: &Event) {
         let h = &rpc.header;
@@ -820,6 +716,25 @@ impl Attempt {
             .destination_hostname
             .take()
             .or_else(|| c.hostname.clone());
+    }
+
+    /// The source's cookie says when the guest stopped and when it was sent itself, both by the
+    /// source's clock in whole milliseconds. The frame is a little later than what it carries, so
+    /// this is no earlier than the stop, rounding apart.
+    fn told_stop(&mut self, cookie: Option<&Cookie>, mark: Mark) {
+        let Some(s) = cookie.and_then(|c| c.statistics.as_ref()) else {
+            return;
+        };
+        let ago = s.sent.zip(s.stopped).and_then(|(sent, stopped)| {
+            let ms = i64::try_from(sent.checked_sub(stopped)?).ok()?;
+            ms.checked_sub(1)?.checked_mul(1_000_000)
+        });
+        if let Some(ago) = ago {
+            self.told_stop.get_or_insert(Stamp {
+                time: mark.begin.time.offset(-ago.max(0)),
+                ..mark.begin
+            });
+        }
     }
 
     /// Later figures are better ones.

@@ -93,8 +93,8 @@ pub struct FlowInfo {
     pub accepted: Option<Stamp>,
     /// First FIN of each direction.
     pub fin: [Option<Stamp>; 2],
-    /// First RST.
-    pub reset: Option<Stamp>,
+    /// First RST, and who sent it.
+    pub reset: Option<(Stamp, Direction)>,
     /// Frames, both ways.
     pub packets: u64,
     /// Bytes of the frames on the wire, both ways.
@@ -111,8 +111,17 @@ impl FlowInfo {
     pub fn closed(&self) -> Option<Stamp> {
         match (self.fin, self.reset) {
             ([Some(a), Some(b)], _) => Some(a.max(b)),
-            (_, reset) => reset,
+            (_, reset) => reset.map(|(stamp, _)| stamp),
         }
+    }
+
+    /// Who was the first to close the connection (FIN or RST), and when.
+    pub fn first_to_close(&self) -> Option<(Stamp, Direction)> {
+        [Direction::ToServer, Direction::ToClient]
+            .into_iter()
+            .filter_map(|d| Some((self.fin[d.index()]?, d)))
+            .chain(self.reset)
+            .min_by_key(|(stamp, _)| *stamp)
     }
 
     /// The endpoint that sends in this direction.
@@ -507,7 +516,7 @@ impl<T> Flow<T> {
             self.tell(direction, stamp, What::Fin, handler);
         }
         if segment.rst && self.info.reset.is_none() {
-            self.info.reset = Some(stamp);
+            self.info.reset = Some((stamp, direction));
             self.tell(direction, stamp, What::Reset, handler);
         }
     }

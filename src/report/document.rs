@@ -336,7 +336,11 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
         format!("{} normal", count(p.normal)),
         format!("{} zero", count(p.zero)),
     ];
-    for (n, what) in [(p.xbzrle, "XBZRLE"), (p.compressed, "compressed")] {
+    for (n, what) in [
+        (p.normal_compressed, "of the normal ones compressed"),
+        (p.xbzrle, "XBZRLE"),
+        (p.compressed, "compressed"),
+    ] {
         if n > 0 {
             kinds.push(format!("{} {what}", count(n)));
         }
@@ -347,9 +351,20 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
         false => pair("pages", format!("{} ({exact})", kinds.join(", "))),
     }];
     if let Some(n) = t.transferred_bytes {
+        let text = match t.transferred_uncompressed_bytes {
+            None => format!("{} bytes, as QEMU counts them", count(n)),
+            Some(full) => format!(
+                "{} bytes, as QEMU 8.1 and later counts them; {} with pages at full size, as before",
+                count(n),
+                count(full)
+            ),
+        };
+        pairs.push(pair("transferred", text));
+    }
+    if t.saved_bytes > 0 {
         pairs.push(pair(
-            "transferred",
-            format!("{} bytes, as QEMU counts them", count(n)),
+            "saved",
+            format!("{} by deltas and compression", bytes(t.saved_bytes)),
         ));
     }
     if t.sent_twice > 0 {
@@ -472,10 +487,17 @@ fn downtime(m: &Migration, out: &mut Vec<Piece>) {
     }
     out.push(Piece::Heading(2, "Downtime".to_owned()));
     if let Some(p) = &m.pause {
+        let reported = p.stop_reported.as_ref().map_or_else(String::new, |m| {
+            format!(
+                "; libvirt's cookie in frame {} says {}",
+                m.frame,
+                moment(&p.stop_reported)
+            )
+        });
         let mut pairs = vec![pair(
             "guest stopped",
             format!(
-                "between {} and {} s",
+                "between {} and {} s{reported}",
                 moment(&p.stop_earliest),
                 moment(&p.stop_latest)
             ),

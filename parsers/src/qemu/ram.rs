@@ -141,6 +141,8 @@ pub struct Counts {
     pub compressed: u64,
     /// Bytes of the page records, heads included.
     pub bytes: u64,
+    /// Of these, bytes of XBZRLE and COMPRESS_PAGE records.
+    pub encoded_bytes: u64,
 }
 
 impl Counts {
@@ -154,8 +156,14 @@ impl Counts {
         match kind {
             PageKind::Normal => self.normal += 1,
             PageKind::Zero => self.zero += 1,
-            PageKind::Xbzrle => self.xbzrle += 1,
-            PageKind::Compressed => self.compressed += 1,
+            PageKind::Xbzrle => {
+                self.xbzrle += 1;
+                self.encoded_bytes += bytes;
+            }
+            PageKind::Compressed => {
+                self.compressed += 1;
+                self.encoded_bytes += bytes;
+            }
         }
         self.bytes += bytes;
     }
@@ -168,5 +176,6 @@ impl std::ops::AddAssign for Counts {
         self.xbzrle += o.xbzrle;
         self.compressed += o.compressed;
         self.bytes += o.bytes;
+        self.encoded_bytes += o.encoded_bytes;
     }
 }

@@ -56,6 +56,9 @@ impl Tracker {
         let parts = assemble::Parts {
             attempt,
             session: attempt.and_then(|a| self.sessions.get(&a.session)),
+            source_session: attempt
+                .and_then(|a| a.source_session().filter(|s| *s != a.session))
+                .and_then(|s| self.sessions.get(&s)),
             streams,
             companions: &companions,
             channels: None,
@@ -94,12 +97,11 @@ impl Tracker {
         let session = self.sessions.get_mut(&flow).map(|s| &mut s.info);
         let stream = self.streams.get_mut(&flow).map(|s| &mut s.info);
         for info in session.into_iter().chain(stream) {
-            let edge = if reset {
-                &mut info.reset
+            if reset {
+                info.reset.get_or_insert((event.stamp, direction));
             } else {
-                &mut info.fin[direction.index()]
-            };
-            edge.get_or_insert(event.stamp);
+                info.fin[direction.index()].get_or_insert(event.stamp);
+            }
         }
     }
 }
