@@ -3,6 +3,7 @@
 //! pcap-parser reads the record formats; reading in large blocks, joining several files in time
 //! order and saying what is wrong with a file, and where, happen here.
 
+mod ahead;
 mod block;
 pub mod dpmi;
 #[cfg(feature = "live")]

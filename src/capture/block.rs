@@ -1,23 +1,35 @@
 //! Reading in large blocks; records lie in one piece.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::{Damage, Fault};
 
 /// Bytes asked of the system at once.
 const BLOCK: usize = 256 << 10;
 
+/// What is left of a block is moved in front of the next one; more than this is rare. Bytes.
+const HEADROOM: usize = 64 << 10;
+
+/// Where the bytes come from.
+enum Input {
+    /// This thread reads: the first block, which may be all.
+    Here(Box<dyn Read + Send>),
+    /// Another one does.
+    Ahead(Ahead),
+    Ended,
+}
+
 /// A window on the input that moves forward.
 pub(super) struct Block {
-    input: Box<dyn Read + Send>,
+    input: Input,
     buffer: Vec<u8>,
     /// The unread bytes of `buffer`.
     start: usize,
     end: usize,
     /// Offset in the input of `buffer[0]`.
     base: u64,
-    ended: bool,
 }
 
 impl std::fmt::Debug for Block {
@@ -31,12 +43,11 @@ impl std::fmt::Debug for Block {
 impl Block {
     pub(super) fn new(input: Box<dyn Read + Send>) -> Self {
         Self {
-            input,
+            input: Input::Here(input),
             buffer: vec![0; BLOCK],
             start: 0,
             end: 0,
             base: 0,
-            ended: false,
         }
     }
 
@@ -56,33 +67,81 @@ impl Block {
 
     #[cold]
     fn fill(&mut self, n: usize) -> Result<(), Fault> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.base += self.start as u64;
-        self.end -= self.start;
-        self.start = 0;
-        if self.buffer.len() < n {
-            self.buffer.resize(n, 0);
-        }
-        while self.end < n && !self.ended {
-            match self.input.read(&mut self.buffer[self.end..]) {
-                Ok(0) => self.ended = true,
-                Ok(got) => self.end += got,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+        while self.end - self.start < n {
+            match self.more() {
+                Ok(true) => {}
+                Ok(false) => break,
                 // What the decompressors say of broken or cut input.
                 Err(e) if is_about_data(e.kind()) => {
-                    self.ended = true;
-                    if self.end == 0 || self.end < n {
-                        return Err(Fault::Damage(Damage {
-                            offset: self.base + self.end as u64,
-                            what: format!("the compressed data is cut or broken ({e})"),
-                            truncated: e.kind() == ErrorKind::UnexpectedEof,
-                        }));
-                    }
+                    self.input = Input::Ended;
+                    return Err(Fault::Damage(Damage {
+                        offset: self.base + self.end as u64,
+                        what: format!("the compressed data is cut or broken ({e})"),
+                        truncated: e.kind() == ErrorKind::UnexpectedEof,
+                    }));
                 }
                 Err(e) => return Err(Fault::Io(e)),
             }
         }
         Ok(())
+    }
+
+    /// Adds bytes behind those that are there; false where there are no more.
+    fn more(&mut self) -> io::Result<bool> {
+        if let Input::Here(_) = self.input
+            && self.base + self.end as u64 >= BLOCK as u64
+            && let Input::Here(input) = std::mem::replace(&mut self.input, Input::Ended)
+        {
+            self.input = Input::Ahead(Ahead::new(input, HEADROOM, BLOCK)?);
+        }
+        match &mut self.input {
+            Input::Ended => Ok(false),
+            Input::Here(input) => {
+                let got = loop {
+                    match input.read(&mut self.buffer[self.end..]) {
+                        Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                        other => break other?,
+                    }
+                };
+                self.end += got;
+                if got == 0 {
+                    self.input = Input::Ended;
+                }
+                Ok(got > 0)
+            }
+            Input::Ahead(ahead) => {
+                let Some((block, end)) = ahead.next()? else {
+                    self.input = Input::Ended;
+                    return Ok(false);
+                };
+                let left = self.end - self.start;
+                if left <= HEADROOM {
+                    let mut next = block;
+                    next[HEADROOM - left..HEADROOM]
+                        .copy_from_slice(&self.buffer[self.start..self.end]);
+                    let used = std::mem::replace(&mut self.buffer, next);
+                    // One that was made for a large record is not kept.
+                    if used.len() == HEADROOM + BLOCK {
+                        ahead.give_back(used);
+                    } else {
+                        ahead.give_back(vec![0; HEADROOM + BLOCK]);
+                    }
+                    self.base = self.base + self.start as u64 - (HEADROOM - left) as u64;
+                    self.start = HEADROOM - left;
+                    self.end = end;
+                } else {
+                    // A record larger than the headroom grows in its own buffer.
+                    self.buffer.copy_within(self.start..self.end, 0);
+                    self.base += self.start as u64;
+                    self.start = 0;
+                    self.buffer.truncate(left);
+                    self.buffer.extend_from_slice(&block[HEADROOM..end]);
+                    self.end = self.buffer.len();
+                    ahead.give_back(block);
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Steps over `n` bytes that [`Block::want`] has shown; gives their place.

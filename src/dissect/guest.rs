@@ -28,8 +28,21 @@ const RARP_REQUEST: u16 = 3;
 /// Watches the guests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guests {
-    last: HashMap<Mac, (Stamp, Path), RandomState>,
+    last: Vec<Heard>,
+    /// Places in `last`.
+    index: HashMap<Mac, usize, RandomState>,
+    /// Places of the latest addresses: a bulk transfer alternates between two.
+    recent: [usize; 4],
+    oldest: usize,
     full: u64,
+}
+
+/// The last frame from a hardware address.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    mac: Mac,
+    stamp: Stamp,
+    path: Path,
 }
 
 impl Guests {
@@ -80,21 +93,35 @@ impl Guests {
     }
 
     fn heard(&mut self, mac: Mac, by: Sign, path: Path, stamp: Stamp) -> Option<Guest> {
-        if let Some(entry) = self.last.get_mut(&mac) {
-            let (last, before) = std::mem::replace(entry, (stamp, path));
-            return (stamp.time.since(last.time) >= MIN_SILENCE_NS).then_some(Guest::Silence {
-                mac,
-                last,
-                by,
-                paths: (before, path),
-            });
-        }
-        if self.last.len() >= MAX_MACS {
-            self.full += 1;
+        let now = Heard { mac, stamp, path };
+        let Some(at) = self.place(mac) else {
+            if self.last.len() >= MAX_MACS {
+                self.full += 1;
+            } else {
+                self.index.insert(mac, self.last.len());
+                self.last.push(now);
+            }
             return None;
+        };
+        let before = std::mem::replace(self.last.get_mut(at)?, now);
+        (stamp.time.since(before.stamp.time) >= MIN_SILENCE_NS).then_some(Guest::Silence {
+            mac,
+            last: before.stamp,
+            by,
+            paths: (before.path, path),
+        })
+    }
+
+    #[inline]
+    fn place(&mut self, mac: Mac) -> Option<usize> {
+        let is = |at: &usize| self.last.get(*at).is_some_and(|h| h.mac == mac);
+        if let Some(at) = self.recent.iter().copied().find(|at| is(at)) {
+            return Some(at);
         }
-        self.last.insert(mac, (stamp, path));
-        None
+        let at = *self.index.get(&mac)?;
+        self.recent[self.oldest] = at;
+        self.oldest = (self.oldest + 1) % self.recent.len();
+        Some(at)
     }
 }
 

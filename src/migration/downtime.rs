@@ -100,8 +100,12 @@ pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) 
     }
     let mark = |s| parts.attempt.and_then(|a| a.mark(s)).map(|m| m.stamp);
     window.resume = match parts.attempt {
-        // libvirt's destination starts the guest inside FINISH.
-        Some(_) => (mark(Signal::FinishCall), mark(Signal::FinishReply)),
+        // libvirt's destination starts the guest inside FINISH; of a client's connection to the
+        // source are seen what comes before it and what comes after.
+        Some(_) => (
+            mark(Signal::FinishCall).or(mark(Signal::PerformReply)),
+            mark(Signal::FinishReply).or(mark(Signal::ConfirmCall)),
+        ),
         // A hypervisor on its own starts it when all is loaded.
         None => (main.and_then(|m| m.end).map(|m| m.stamp), None),
     };
