@@ -1,0 +1,360 @@
+//! What hypervisors speak: libvirt's RPC, QEMU's streams, NBD, and what wraps them.
+
+use phasescope_parsers::libvirt::cookie::Cookie;
+use phasescope_parsers::libvirt::domain::DomainSummary;
+use phasescope_parsers::libvirt::framing::{Framer, Item, MAX_KEPT_PAYLOAD, MAX_SKIPPED};
+use phasescope_parsers::libvirt::header::Header;
+use phasescope_parsers::libvirt::uri::MigrationUri;
+use phasescope_parsers::libvirt::{message, redact};
+use phasescope_parsers::qemu::{block, multifd as channel, return_path as rp, stream, vmdesc};
+use phasescope_parsers::{nbd as disk, ssh as shell, tls as record};
+
+use super::pieces::{Shown, both, cut, seed};
+
+/// The messages, as one line each; bytes in no message are told only as a sum, for where they are
+/// cut into items depends on the slices.
+#[derive(Debug, Default, PartialEq)]
+struct Rpc {
+    messages: Vec<String>,
+    accounted: u64,
+}
+
+impl Rpc {
+    fn take(&mut self, item: Item<'_, ()>) {
+        match item {
+            Item::Message {
+                header,
+                offset,
+                payload,
+                missing,
+                ..
+            } => {
+                assert!(payload.len() <= MAX_KEPT_PAYLOAD);
+                assert!(payload.len() as u64 + u64::from(missing) <= header.payload_len().into());
+                let streamed = header.payload_len() as usize - payload.len() - missing as usize;
+                assert!(streamed == 0 || header.is_stream_data());
+                self.accounted += 28 + header.payload_len() as u64 - u64::from(missing);
+                self.messages.push(format!("{offset} {header:?} {missing}"));
+                read(&header, payload);
+            }
+            Item::StreamData { data, .. } => assert!(!data.is_empty()),
+            Item::Skipped { length, .. } => {
+                assert!(length <= MAX_SKIPPED);
+                self.accounted += length;
+            }
+        }
+    }
+}
+
+/// A payload and its blanked copy say the same.
+fn read(header: &Header, payload: &[u8]) {
+    let before = message::decode(header, payload);
+    let mut copy = payload.to_vec();
+    redact::redact(header, &mut copy);
+    assert_eq!(copy.len(), payload.len());
+    let after = message::decode(header, &copy);
+    assert_eq!(before, after, "{header:?}");
+    let blanked = copy.clone();
+    redact::redact(header, &mut copy);
+    assert_eq!(copy, blanked, "blanking twice is blanking once");
+}
+
+/// Framing, payloads and blanking of libvirt's RPC.
+pub fn libvirt_rpc(data: &[u8]) {
+    let (seed, data) = seed(data);
+    let lost = seed & 0x100 != 0;
+    let run = |pieces: &[&[u8]]| {
+        let mut rpc = Rpc::default();
+        let mut framer = match lost {
+            true => Framer::resynchronising(),
+            false => Framer::new(),
+        };
+        for piece in pieces {
+            framer.push((), piece, &mut |item| rpc.take(item));
+        }
+        assert!(framer.resolved() <= framer.offset());
+        framer.finish(&mut |item| rpc.take(item));
+        rpc
+    };
+    if lost {
+        // Out of step, a candidate may be judged by what lies behind it in the slice.
+        run(&[data]);
+        run(&cut(seed, data));
+        return;
+    }
+    let rpc = both(seed, data, run);
+    // Cut off in the middle of a message, the rest is missing.
+    assert!(rpc.accounted <= data.len() as u64 + 28);
+    if let Ok(header) = Header::parse(data) {
+        assert_eq!(header.to_bytes()[..], data[..28]);
+        read(&header, &data[28..]);
+    }
+}
+
+/// Cookies, definitions of domains, and URIs.
+pub fn libvirt_xml(data: &[u8]) {
+    let cookie = Cookie::parse(data);
+    let domain = DomainSummary::parse(data);
+    assert!(cookie.is_none() || domain.is_none(), "one root, one kind");
+    if let Some(d) = domain {
+        assert!(d.disks.len() <= 64);
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        MigrationUri::parse(text);
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Stream {
+    items: Vec<String>,
+    pages: u64,
+    shown: Shown,
+}
+
+impl stream::Sink<()> for Stream {
+    fn item(&mut self, item: stream::Item<'_>, _: (), offset: u64) {
+        self.items.push(format!("{offset} {item:?}"));
+    }
+    fn page(
+        &mut self,
+        block: Option<u16>,
+        address: u64,
+        kind: phasescope_parsers::qemu::ram::PageKind,
+        bytes: u64,
+    ) {
+        self.pages += 1;
+        if self.pages < 1000 {
+            self.items
+                .push(format!("{block:?} {address} {kind:?} {bytes}"));
+        }
+    }
+    fn reveal(&mut self, offset: u64, bytes: &[u8]) {
+        self.shown.reveal(offset, bytes);
+    }
+}
+
+/// The main channel of a migration.
+pub fn qemu_stream(data: &[u8]) {
+    let (seed, data) = seed(data);
+    let run = |pieces: &[&[u8]]| {
+        let mut log = Stream::default();
+        let mut decoder = match seed & 0x100 != 0 {
+            true => stream::Decoder::in_the_middle(0),
+            false => stream::Decoder::new(),
+        };
+        let mut fed = 0;
+        for (i, piece) in pieces.iter().enumerate() {
+            decoder.push((), piece, &mut log);
+            fed += piece.len() as u64;
+            assert!(decoder.resolved() <= fed);
+            assert!(decoder.blocks().len() <= stream::MAX_NAMES);
+            if pieces.len() > 1 && seed & 0x200 != 0 && i == pieces.len() / 2 {
+                // A hole, as announced as any length can be.
+                let mut branch = decoder.clone();
+                branch.gap(u64::from(seed) << 48, (), &mut Stream::default());
+                branch.push((), data, &mut Ignore);
+                branch.finish((), &mut Ignore);
+            }
+        }
+        decoder.finish((), &mut log);
+        assert!(decoder.resolved() <= fed);
+        log.shown.check(data);
+        let counts = decoder.counts();
+        assert!(log.pages >= counts.pages());
+        assert!(log.pages <= fed, "a record has bytes");
+        (log, counts, decoder.whole())
+    };
+    both(seed, data, run);
+}
+
+struct Ignore;
+
+impl stream::Sink<()> for Ignore {
+    fn item(&mut self, _: stream::Item<'_>, _: (), _: u64) {}
+    fn page(&mut self, _: Option<u16>, _: u64, _: phasescope_parsers::qemu::ram::PageKind, _: u64) {
+    }
+}
+
+/// The JSON behind a stream.
+pub fn qemu_vmdesc(data: &[u8]) {
+    if let Some(d) = vmdesc::parse(data) {
+        assert!(d.devices.len() <= data.len());
+    }
+}
+
+/// What the destination writes back.
+pub fn return_path(data: &[u8]) {
+    let (seed, data) = seed(data);
+    both(seed, data, |pieces| {
+        let mut out = Vec::new();
+        let mut path = rp::ReturnPath::new();
+        for piece in pieces {
+            path.push((), piece, &mut |m, (), raw: &[u8]| {
+                assert!(raw.len() <= rp::MAX_MESSAGE);
+                out.push((m, raw.to_vec()));
+            });
+            assert!(path.pending() <= rp::MAX_MESSAGE);
+        }
+        (out, path.in_step())
+    });
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Channel {
+    items: Vec<String>,
+    shown: Shown,
+}
+
+impl channel::Sink<()> for Channel {
+    fn item(&mut self, item: channel::Item<'_>, _: (), offset: u64) {
+        self.items.push(format!("{offset} {item:?}"));
+    }
+    fn page(&mut self, block: &[u8], offset: u64, zero: bool) {
+        self.items.push(format!("{block:?} {offset} {zero}"));
+    }
+    fn reveal(&mut self, offset: u64, bytes: &[u8]) {
+        self.shown.reveal(offset, bytes);
+    }
+}
+
+/// A multifd channel.
+pub fn multifd(data: &[u8]) {
+    let (seed, data) = seed(data);
+    both(seed, data, |pieces| {
+        let mut log = Channel::default();
+        let mut decoder = match seed & 0x100 != 0 {
+            true => channel::Channel::in_the_middle(0),
+            false => channel::Channel::new(),
+        };
+        for piece in pieces {
+            decoder.push((), piece, &mut log);
+        }
+        decoder.finish((), &mut log);
+        log.shown.check(data);
+        // A page has eight bytes in a header; the items of one header are few.
+        assert!(log.items.len() <= data.len() / 4 + 8);
+        (log, decoder.whole(), decoder.page_size())
+    });
+}
+
+/// Records of the old block migration and of dirty bitmaps.
+pub fn block_migration(data: &[u8]) {
+    for n in [data.len(), data.len() / 2] {
+        if let Ok((rest, _)) = block::record(&data[..n]) {
+            assert!(rest.len() < n);
+        }
+        if let Ok((rest, _)) = block::bitmap_record(&data[..n]) {
+            assert!(rest.len() < n);
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Disk {
+    items: [Vec<String>; 2],
+    shown: [Shown; 2],
+}
+
+fn index(side: disk::Side) -> usize {
+    usize::from(side == disk::Side::Server)
+}
+
+impl disk::Sink<()> for Disk {
+    fn item(&mut self, side: disk::Side, item: disk::Item<'_>, _: (), offset: u64) {
+        self.items[index(side)].push(format!("{offset} {item:?}"));
+    }
+    fn reveal(&mut self, side: disk::Side, offset: u64, bytes: &[u8]) {
+        self.shown[index(side)].reveal(offset, bytes);
+    }
+}
+
+/// Both directions of NBD: turns of a side and a length, then bytes.
+pub fn nbd(data: &[u8]) {
+    let (seed, mut data) = seed(data);
+    let mut turns = Vec::new();
+    while let [head, low, rest @ ..] = data {
+        let side = match head & 1 {
+            0 => disk::Side::Client,
+            _ => disk::Side::Server,
+        };
+        let n = usize::from(u16::from_le_bytes([*low, head >> 4])).min(rest.len());
+        turns.push((side, &rest[..n]));
+        data = &rest[n..];
+    }
+    let run = |cutting: bool| {
+        let mut log = Disk::default();
+        let mut c = match seed & 0x100 != 0 {
+            true => disk::Connection::in_the_middle(0, 0),
+            false => disk::Connection::new(),
+        };
+        for (side, bytes) in &turns {
+            let pieces = if cutting {
+                cut(seed, bytes)
+            } else {
+                vec![*bytes]
+            };
+            for piece in pieces {
+                c.push(*side, (), piece, &mut log);
+            }
+        }
+        let fed = |s| turns.iter().filter(move |t| t.0 == s).flat_map(|t| t.1).copied();
+        for side in [disk::Side::Client, disk::Side::Server] {
+            c.finish(side);
+            let fed: Vec<u8> = fed(side).collect();
+            assert!(c.resolved(side) <= fed.len() as u64);
+            log.shown[index(side)].check(&fed);
+        }
+        let whole = [disk::Side::Client, disk::Side::Server].map(|s| c.whole(s));
+        (log, whole, c.tls())
+    };
+    let (whole, parts) = (run(false), run(true));
+    assert!(whole == parts, "{:?}\n{:?}", whole.0.items, parts.0.items);
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Records {
+    items: Vec<String>,
+    shown: Shown,
+}
+
+impl record::Sink<()> for Records {
+    fn item(&mut self, item: record::Item<'_>, _: (), offset: u64) {
+        if let record::Item::ClientHello {
+            server_name: Some(name),
+            ..
+        } = &item
+        {
+            assert!(name.len() <= record::MAX_SERVER_NAME);
+        }
+        self.items.push(format!("{offset} {item:?}"));
+    }
+    fn reveal(&mut self, offset: u64, bytes: &[u8]) {
+        self.shown.reveal(offset, bytes);
+    }
+}
+
+/// One direction of TLS.
+pub fn tls(data: &[u8]) {
+    let (seed, data) = seed(data);
+    both(seed, data, |pieces| {
+        let mut log = Records::default();
+        let mut decoder = record::Decoder::new();
+        for piece in pieces {
+            decoder.push((), piece, &mut log);
+        }
+        decoder.finish();
+        log.shown.check(data);
+        assert!(decoder.resolved() <= data.len() as u64);
+        (log, decoder.whole())
+    });
+}
+
+/// The identification line of SSH: once it is known, more bytes do not change it.
+pub fn ssh(data: &[u8]) {
+    let whole = shell::identification(data);
+    for n in 0..data.len().min(300) {
+        if let Some(early) = shell::identification(&data[..n]) {
+            assert_eq!(Some(early), whole);
+        }
+    }
+}
