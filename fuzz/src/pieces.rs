@@ -58,8 +58,18 @@ pub fn both<T: PartialEq + std::fmt::Debug>(
 }
 
 /// Structure that a decoder has shown: none of it twice with different bytes, none outside.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub struct Shown(Vec<Option<u8>>);
+
+/// In hexadecimal; `__` is a byte that was not shown.
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| match b {
+            Some(b) => write!(f, "{b:02x}"),
+            None => write!(f, "__"),
+        })
+    }
+}
 
 impl Shown {
     /// Takes bytes that were revealed at an offset.
@@ -79,5 +89,42 @@ impl Shown {
         for (shown, real) in self.0.iter().zip(data) {
             assert!(shown.is_none_or(|b| b == *real), "another byte shown");
         }
+    }
+}
+
+/// What a decoder said, up to the first loss of its step: in search of it, a candidate may be
+/// judged by what lies behind it in the slice.
+#[derive(Debug, Default)]
+pub struct Log {
+    items: Vec<String>,
+    /// What it showed.
+    pub shown: Shown,
+    /// It was out of step, or is.
+    pub lost: bool,
+}
+
+impl PartialEq for Log {
+    fn eq(&self, other: &Self) -> bool {
+        let whole = !self.lost && !other.lost;
+        self.items == other.items && (!whole || self.shown == other.shown)
+    }
+}
+
+impl Log {
+    /// Takes what was said.
+    pub fn add(&mut self, item: impl FnOnce() -> String) {
+        if !self.lost {
+            self.items.push(item());
+        }
+    }
+
+    /// Things said.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 }

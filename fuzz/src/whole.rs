@@ -49,7 +49,21 @@ fn check(report: &Report, frames: u64) {
             let known = p.start.is_some() && p.end.is_some();
             assert!(known || p.reason.is_some(), "{p:?}");
             assert!(known || p.duration_ns.is_none(), "{p:?}");
+            assert!(p.duration_ns.is_none_or(|d| d >= 0), "{p:?}");
+            assert!(p.duration_ns.is_some() || p.reason.is_some(), "{p:?}");
         }
+        for d in &m.downtime {
+            assert!(d.duration_ns.is_none_or(|n| n >= 0), "{d:?}");
+            assert!(d.duration_ns.is_some() || d.reason.is_some(), "{d:?}");
+        }
+        let spans = [
+            m.total_time_ns,
+            m.migration_time_ns,
+            m.gaps_ns,
+            m.overlaps_ns,
+        ];
+        assert!(spans.iter().flatten().all(|d| *d >= 0), "{spans:?}");
+        assert!(m.calls.iter().all(|c| c.duration_ns.is_none_or(|d| d >= 0)));
     }
     for detail in [false, true] {
         for format in [Format::Text { color: detail }, Format::Markdown] {
