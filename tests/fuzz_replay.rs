@@ -16,7 +16,7 @@ mod mutate;
 #[path = "fuzz_replay/seeds.rs"]
 mod seeds;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fuzz::{Body, TARGETS};
@@ -57,8 +57,13 @@ fn run(target: &str, body: Body, input: &[u8], origin: &str) {
     if let Err(cause) = catch_unwind(AssertUnwindSafe(|| body(input))) {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fallen-{target}"));
         std::fs::write(&file, input).expect("can be written");
-        eprintln!("{target}, {origin}: the input is in {}", file.display());
-        resume_unwind(cause);
+        let said = cause.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        let said = said.unwrap_or_default();
+        panic!(
+            "{target}, {origin}: {said}\nthe input is in {}",
+            file.display()
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use phasescope_parsers::qemu::ram::PageKind;
 use phasescope_parsers::qemu::{block, multifd as channel, return_path as rp, stream, vmdesc};
 use phasescope_parsers::{nbd as disk, ssh as shell, tls as record};
 
-use super::pieces::{Log, Shown, both, cut, seed};
+use super::pieces::{Log, both, cut, seed};
 
 /// Messages, and how many bytes are in items.
 #[derive(Debug, Default)]
@@ -204,8 +204,10 @@ pub fn multifd(data: &[u8]) {
     let (seed, data) = seed(data);
     let middle = seed & 0x100 != 0;
     both(seed, data, |pieces| {
-        let mut log = Log::default();
-        log.lost = middle;
+        let mut log = Log {
+            lost: middle,
+            ..Log::default()
+        };
         let mut decoder = match middle {
             true => channel::Channel::in_the_middle(0),
             false => channel::Channel::new(),
@@ -218,7 +220,7 @@ pub fn multifd(data: &[u8]) {
         assert!(decoder.resolved() <= data.len() as u64);
         assert!(!decoder.whole() || !log.lost);
         // A page has eight bytes in a header; the items of one header are few.
-        assert!(log.len() <= data.len() / 4 + 8);
+        assert!(log.items.len() <= data.len() / 4 + 8);
         log
     });
 }

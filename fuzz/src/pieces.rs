@@ -96,7 +96,8 @@ impl Shown {
 /// judged by what lies behind it in the slice.
 #[derive(Debug, Default)]
 pub struct Log {
-    items: Vec<String>,
+    /// What was said.
+    pub items: Vec<String>,
     /// What it showed.
     pub shown: Shown,
     /// It was out of step, or is.
@@ -116,15 +117,5 @@ impl Log {
         if !self.lost {
             self.items.push(item());
         }
-    }
-
-    /// Things said.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Nothing was said.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
     }
 }
