@@ -1,5 +1,7 @@
 //! Texts inside messages: JSON, XML, HTTP.
 
+use phasescope::analysis::Analysis;
+use phasescope::report::{Format, events, render};
 use phasescope_parsers::http::{Decoder, Item, MAX_BODY};
 use phasescope_parsers::libvirt::cookie::Cookie;
 use phasescope_parsers::libvirt::domain::DomainSummary;
@@ -7,6 +9,9 @@ use phasescope_parsers::openstack::redact::{redact_amqp_body, redact_http_body};
 use phasescope_parsers::openstack::{ROUTES, request_fields, response_fields};
 use phasescope_parsers::qemu::vmdesc;
 use phasescope_parsers::{json, oslo};
+
+use crate::support::rpc::{self, CALL, ERROR, OK, REPLY, Xdr, message};
+use crate::support::trace::{Side, Trace};
 
 /// A document that opens `deep` brackets, closed or not.
 fn nested(open: &str, middle: &str, close: &str, deep: usize) -> Vec<u8> {
@@ -123,4 +128,55 @@ fn long_and_compressed_http_bodies() {
     let (kept, length, complete) = response(&bytes);
     assert!(kept <= bomb.len() && complete);
     assert_eq!(length, bomb.len() as u64);
+}
+
+#[test]
+fn names_and_errors_do_not_act_on_a_terminal() {
+    // Sets the title, clears the screen, begins a line of its own; C1 controls as well.
+    let evil = "\u{1b}]0;t\u{7}\u{1b}[2J\n  outcome       completed\r\u{9b}31m";
+    let mut t = Trace::default();
+    let mut c = t.connect(0, "10.0.0.1:40000", "10.0.0.2:16509");
+    let args = Xdr::default()
+        .parameters(&[("destination_name", evil)])
+        .opaque(&rpc::cookie(
+            "web",
+            "01020304-0506-0708-090a-0b0c0d0e0f10",
+            "alpha",
+            "",
+        ))
+        .u32(3);
+    t.send(
+        1000,
+        &mut c,
+        Side::Client,
+        &message(303, CALL, 1, OK, &args),
+    );
+    let refused = message(303, REPLY, 1, ERROR, &rpc::error(38, evil));
+    t.send(100_000, &mut c, Side::Server, &refused);
+    t.close(200_000, &mut c);
+    let report = super::report(&t);
+    let reason = report.migrations[0].outcome.reason.as_deref();
+    assert!(
+        reason.is_some_and(|r| r.contains(evil)),
+        "data stays as it is: {reason:?}"
+    );
+    for format in [Format::Text { color: false }, Format::Markdown] {
+        let text = render(&report, format);
+        assert!(text.contains("\\u{1b}]0;t\\u{7}"), "{text}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
+        assert!(!text.contains("\n  outcome       completed"), "{text}");
+    }
+    let mut lines = vec![];
+    let mut capture = t.capture();
+    let mut analysis = Analysis::default();
+    while let Some(frame) = capture.next_frame().expect("reads") {
+        analysis.frame_seen(&frame, &mut |e| {
+            lines.extend(events::line(e, None, frame.time))
+        });
+    }
+    assert!(lines.iter().any(|l| l.contains("outcome")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|l| l.contains(char::is_control)),
+        "{lines:?}"
+    );
 }
