@@ -74,7 +74,7 @@ fn check(report: &Report, frames: u64) {
         }
     }
     // Pictures take most of the time: every fourth is enough.
-    if frames % 4 == 0 {
+    if frames.is_multiple_of(4) {
         html::page(report, &[]).expect("a page");
     }
     perfetto::trace(report);
