@@ -2,7 +2,7 @@
 
 DEMO = fixtures/kvm/kvm-loaded.pcap.zst
 
-.PHONY: demo test check bench setup install
+.PHONY: demo test check bench fuzz setup install
 
 setup:
 	@scripts/setup.sh
@@ -25,6 +25,15 @@ check: setup
 # Speed beside other tools, as ratios. BENCH_MIB=4096 for a larger trace.
 bench: setup
 	benches/analyze.sh $${BENCH_MIB:-1024}
+
+# Hostile input, long: FUZZ_RUNS changed inputs for each target (fuzz/README.md). FUZZ_SEED=2 for
+# others, FUZZ_TARGET=http for one target alone.
+FUZZ_RUNS ?= 20000
+FUZZ_SEED ?= 1
+fuzz: setup
+	PHASESCOPE_FUZZ_RUNS=$(FUZZ_RUNS) PHASESCOPE_FUZZ_SEED=$(FUZZ_SEED) \
+	$(if $(FUZZ_TARGET),PHASESCOPE_FUZZ_TARGET=$(FUZZ_TARGET)) \
+	cargo test --quiet --test fuzz_replay --test limits
 
 install: setup
 	cargo install --locked --path .

@@ -297,6 +297,8 @@ struct Source {
     summary: usize,
     /// The next frame of this file.
     head: Option<Record>,
+    /// Time of the frame given out before it.
+    before: Option<Timestamp>,
     /// Global numbers of the file's interfaces.
     interfaces: Vec<u32>,
     /// Files that follow each other share a lane; files that overlap in time do not.
@@ -479,6 +481,7 @@ impl Capture {
             reader,
             summary,
             head: Some(head),
+            before: None,
             interfaces: Vec::new(),
             lane,
         });
@@ -504,7 +507,8 @@ impl Capture {
             let summary = &mut self.summaries[source.summary];
             summary.packets += 1;
             let (first, last) = summary.times.unwrap_or((head.time, head.time));
-            summary.steps_back += u64::from(head.time < last && summary.packets > 1);
+            summary.steps_back += u64::from(source.before.is_some_and(|b| head.time < b));
+            source.before = Some(head.time);
             summary.times = Some((first.min(head.time), last.max(head.time)));
             let interface = match source.interfaces.get(head.interface as usize) {
                 Some(n) => *n,

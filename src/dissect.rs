@@ -303,7 +303,11 @@ impl<S: Sink> Dispatch<'_, S> {
             }
             Conversation::Undecided(u) => {
                 *self.undecided -= u.held();
-                let room = MAX_PREFIX_TOTAL - *self.undecided;
+                let other = u.prefixes[direction.reverse().index()].bytes.len();
+                let room = MAX_PREFIX_TOTAL.saturating_sub(*self.undecided + other);
+                if room < MAX_PREFIX {
+                    self.oddities.note("recognition-memory-full");
+                }
                 let found = u.look(flow, direction, stamp, offset, bytes, room);
                 *self.undecided += u.held();
                 if let Some((protocol, place)) = found {

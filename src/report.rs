@@ -16,6 +16,7 @@ use crate::migration::{EchoSummary, Migration};
 use crate::time::Timestamp;
 
 pub use document::{Format, render, render_with};
+pub use units::printable;
 
 /// Version of the report's keys.
 pub const SCHEMA: &str = "phasescope.report/1";

@@ -287,6 +287,7 @@ fn pcap_of_every_kind() {
         (NANOS, false),
         (NANOS, true),
         (MODIFIED, false),
+        (MODIFIED, true),
     ] {
         if magic == NANOS {
             exact[2].ns += 789;
@@ -341,10 +342,11 @@ fn a_file_without_frames() {
 #[test]
 fn time_that_steps_back() {
     let at = |n| pkt(NOON + n, b"x");
-    let packets = [at(10), at(20), at(15), at(30)];
+    // Late for good after one step: each frame is judged by the one in front of it.
+    let packets = [at(10), at(20), at(15), at(17), at(17), at(16), at(30)];
     let (frames, summary) = read(&pcap(&packets));
     same(&frames, &packets);
-    assert_eq!(summary.steps_back, 1);
+    assert_eq!(summary.steps_back, 2);
     let times = summary.times.map(|(a, b)| (a.nanos(), b.nanos()));
     assert_eq!(times, Some((NOON + 10, NOON + 30)));
 }

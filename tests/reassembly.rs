@@ -304,6 +304,71 @@ fn what_was_acknowledged_and_never_seen_is_missing() {
 }
 
 #[test]
+fn a_fin_is_no_byte() {
+    // Its place is known: what is missing before it is exact, even a single byte.
+    for unseen in [0u32, 1, 2, 5000] {
+        let (mut half, mut out) = (Half::default(), Out::default());
+        half.syn(99);
+        let mut sink = |s: Stamp, p: Piece<'_>| out.take(s, p, 0);
+        half.segment(100, &stream(10), 10, stamp(1), &mut sink);
+        half.fin(110 + unseen);
+        half.acknowledge(111 + unseen, &mut sink);
+        half.finish(stamp(2), &mut sink);
+        assert_eq!((out.data, out.lost), (10, unseen.into()));
+    }
+}
+
+#[test]
+fn a_fin_that_was_lost_is_no_byte() {
+    for unseen in [0u32, 1, 2, 5000] {
+        let mut net = Net::new();
+        net.send(true, 99, SYN, b"");
+        net.send(false, 4999, syn_ack(100), b"");
+        net.send(true, 100, ack(5000), &stream(10));
+        // The rest and the FIN are not in the capture; the other side acknowledges all and closes.
+        let fin = Bits {
+            fin: true,
+            ..ack(111 + unseen)
+        };
+        net.send(false, 5000, fin, b"");
+        net.finish();
+        let (out, stats) = (net.out(0, UP), net.flows.stats());
+        assert_eq!((out.data, out.lost), (10, unseen.into()));
+        assert_eq!(stats.missing_bytes, u64::from(unseen));
+    }
+}
+
+#[test]
+fn equal_ports_on_both_sides() {
+    let mut net = Net::new();
+    let port = 49_152;
+    let (low, high) = (([10, 0, 0, 1], port), ([10, 0, 0, 2], port));
+    for (client, server) in [(low, high), (high, low)] {
+        net.watch = Watch::default();
+        net.watch.plain = true;
+        net.flows = Flows::default();
+        let mut frame = |from, to, sequence, bits, data: &[u8]| {
+            let b = bytes_of(from, to, sequence, bits, data);
+            net.frame(&b, b.len()).expect("a place")
+        };
+        frame(client, server, 99, SYN, b"");
+        frame(server, client, 499, syn_ack(100), b"");
+        // The SYN again is the same connection, of either side.
+        frame(client, server, 99, SYN, b"");
+        let up = frame(client, server, 100, ack(500), &stream(30));
+        let down = frame(server, client, 500, ack(130), &stream(7));
+        assert_eq!((up.flow, up.direction), (0, UP));
+        assert_eq!((down.flow, down.direction), (0, DOWN));
+        // The server's side opens another.
+        let other = frame(server, client, 70_000, SYN, b"");
+        assert_eq!((other.flow, other.direction), (1, UP));
+        net.finish();
+        assert_eq!((net.out(0, UP).data, net.out(0, DOWN).data), (30, 7));
+        assert_eq!(net.flows.seen(), 2);
+    }
+}
+
+#[test]
 fn a_hole_that_never_closes_fills_the_buffer_once() {
     for (size, count) in [(1460u32, 10_000u64), (1, 20_000)] {
         let (mut half, mut out) = (Half::default(), Out::default());

@@ -1,6 +1,8 @@
 //! libpcap's file format. Source: draft-ietf-opsawg-pcap.
 
-use pcap_parser::nom::IResult;
+use pcap_parser::nom::bytes::streaming::take;
+use pcap_parser::nom::number::streaming::be_u32;
+use pcap_parser::nom::{IResult, Parser};
 use pcap_parser::{LegacyPcapBlock, PcapError, PcapHeader};
 
 use super::block::Block;
@@ -11,6 +13,10 @@ const HEADER_LEN: usize = 24;
 const RECORD_LEN: usize = 16;
 /// Kuznetzov's "modified" format has eight bytes more in each record.
 const MODIFIED_RECORD_LEN: usize = 24;
+/// First bytes of the modified format in big-endian order, which pcap-parser does not know; but for
+/// them its header is that of [`PLAIN_BIG_ENDIAN`].
+const MODIFIED_BIG_ENDIAN: [u8; 4] = [0xa1, 0xb2, 0xcd, 0x34];
+const PLAIN_BIG_ENDIAN: [u8; 4] = [0xa1, 0xb2, 0xc3, 0xd4];
 
 /// One of pcap-parser's record functions.
 type ParseRecord =
@@ -36,11 +42,18 @@ impl Pcap {
                 | [0x4d, 0x3c, 0xb2, 0xa1]
                 | [0xa1, 0xb2, 0x3c, 0x4d]
                 | [0x34, 0xcd, 0xb2, 0xa1]
+                | [0xa1, 0xb2, 0xcd, 0x34]
         )
     }
 
     pub(super) fn new(block: &mut Block) -> Result<Self, Fault> {
-        let Ok((_, header)) = pcap_parser::parse_pcap_header(block.want(HEADER_LEN)?) else {
+        let mut head = block.want(HEADER_LEN)?.to_vec();
+        head.truncate(HEADER_LEN);
+        let modified_be = head.starts_with(&MODIFIED_BIG_ENDIAN);
+        if modified_be {
+            head.splice(..PLAIN_BIG_ENDIAN.len(), PLAIN_BIG_ENDIAN);
+        }
+        let Ok((_, header)) = pcap_parser::parse_pcap_header(&head) else {
             return Err(Fault::Damage(Damage {
                 offset: 0,
                 what: "the file ends inside its header".to_owned(),
@@ -50,6 +63,7 @@ impl Pcap {
         block.take(HEADER_LEN);
         let (parse, record_len): (ParseRecord, _) =
             match (header.is_modified_format(), header.is_bigendian()) {
+                _ if modified_be => (parse_modified_be, MODIFIED_RECORD_LEN),
                 (true, _) => (pcap_parser::parse_pcap_frame_modified, MODIFIED_RECORD_LEN),
                 (_, true) => (pcap_parser::parse_pcap_frame_be, RECORD_LEN),
                 _ => (pcap_parser::parse_pcap_frame, RECORD_LEN),
@@ -155,4 +169,20 @@ impl Pcap {
             i64::from(r.ts_sec) * 1_000_000_000 + i64::from(r.ts_usec) * self.unit_ns,
         )
     }
+}
+
+/// A record of the modified format in big-endian order: as in libpcap's, then interface index,
+/// protocol, packet type and padding (Wireshark, `wiretap/libpcap.h`).
+fn parse_modified_be(i: &[u8]) -> IResult<&[u8], LegacyPcapBlock<'_>, PcapError<&[u8]>> {
+    let (i, (ts_sec, ts_usec, caplen, origlen)) = (be_u32, be_u32, be_u32, be_u32).parse(i)?;
+    let (i, _) = take(MODIFIED_RECORD_LEN - RECORD_LEN)(i)?;
+    let (i, data) = take(caplen as usize)(i)?;
+    let block = LegacyPcapBlock {
+        ts_sec,
+        ts_usec,
+        caplen,
+        origlen,
+        data,
+    };
+    Ok((i, block))
 }

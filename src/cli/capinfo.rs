@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use phasescope::capture::dpmi::Marker;
 use phasescope::capture::{Compression, FileSummary, Format, Frame, Interface, LinkType};
+use phasescope::report::printable;
 use phasescope::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -202,19 +203,6 @@ fn span(first: Timestamp, last: Timestamp) -> String {
     }
 }
 
-/// For a terminal: control characters as Rust writes them.
-fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 fn text(info: &Info) -> String {
     let file = &info.file;
     let mut out = format!("{}\n", file.name);
@@ -277,8 +265,8 @@ fn text(info: &Info) -> String {
     line("damage", damage.as_deref().unwrap_or("none"));
     line("interfaces", &info.interfaces.len().to_string());
     for (i, (interface, t)) in info.interfaces.iter().enumerate() {
-        let name = interface.name.as_deref().map(harmless);
-        let name = name.unwrap_or_else(|| format!("#{i}"));
+        let name = interface.name.as_deref().map(printable);
+        let name = name.unwrap_or_else(|| format!("#{i}").into());
         line(
             "",
             &format!(

@@ -150,7 +150,7 @@ impl Lines {
                 format!(
                     "{kind} {} {}: {}, total {total}, downtime {}",
                     m.id,
-                    m.guest.name.as_deref().unwrap_or("?"),
+                    units::printable(m.guest.name.as_deref().unwrap_or("?")),
                     outcome(m.outcome.result),
                     down.map_or("?".to_owned(), units::duration)
                 )

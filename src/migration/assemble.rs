@@ -264,7 +264,8 @@ fn under_a_cloud(
 
 fn span(first: Option<&Phase>, last: Option<&Phase>) -> Option<i64> {
     let from = first?.start.as_ref()?.offset_ns;
-    Some(last?.end.as_ref()?.offset_ns - from)
+    let span = last?.end.as_ref()?.offset_ns.saturating_sub(from);
+    (span >= 0).then_some(span)
 }
 
 /// Applies the table of markers.
@@ -309,10 +310,13 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
             (has_start, _) => Some(why_unknown(parts, name, !has_start)),
         };
         let (start, end) = (bound(start), bound(end));
-        let duration_ns = start
-            .as_ref()
-            .zip(end.as_ref())
-            .map(|(s, e)| e.offset_ns - s.offset_ns);
+        let span = start.as_ref().zip(end.as_ref());
+        let span = span.map(|(s, e)| e.offset_ns.saturating_sub(s.offset_ns));
+        let duration_ns = span.filter(|d| *d >= 0);
+        let reason = match (span, duration_ns) {
+            (Some(_), None) => Some(BACKWARDS.to_owned()),
+            _ => reason,
+        };
         out.push(Phase {
             name,
             start,
@@ -366,6 +370,9 @@ fn boundary(marker: &Marker, mark: Mark, inferred: bool, clock: Clock) -> Bounda
     }
 }
 
+/// Why two boundaries have no time between them.
+const BACKWARDS: &str = "duration unknown: by the capture's times the end lies before the start";
+
 /// Why an edge was not found, as far as the connection tells.
 fn why_unknown(parts: &Parts<'_>, name: PhaseName, start: bool) -> String {
     let flow: Option<&FlowInfo> = match name {
@@ -403,7 +410,8 @@ fn holes(phases: &[Phase]) -> (Vec<Hole>, Option<i64>) {
     let mut until: Option<(i64, PhaseName)> = None;
     let mut bounded = !phases.is_empty();
     for p in phases {
-        let (Some(s), Some(e)) = (&p.start, &p.end) else {
+        let bounds = p.start.as_ref().zip(p.end.as_ref());
+        let Some((s, e)) = bounds.filter(|_| p.duration_ns.is_some()) else {
             bounded = false;
             until = None;
             continue;
@@ -730,6 +738,7 @@ fn calls(parts: &Parts<'_>) -> Vec<Call> {
         .map(|c| {
             let moment = |s: Option<_>| s.map(|s| parts.clock.moment(s));
             let duration_ns = c.call.zip(c.reply).map(|(a, b)| b.time.since(a.time));
+            let duration_ns = duration_ns.filter(|d| *d >= 0);
             Call {
                 program: program_name(c.program).unwrap_or("UNKNOWN").to_owned(),
                 procedure: c

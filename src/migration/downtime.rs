@@ -178,12 +178,14 @@ fn unknown(method: DowntimeMethod, reason: &str) -> Downtime {
 }
 
 fn measured(method: DowntimeMethod, start: Moment, end: Moment) -> Downtime {
+    let duration_ns = end.offset_ns.saturating_sub(start.offset_ns);
+    let backwards = duration_ns < 0;
     Downtime {
-        duration_ns: Some(end.offset_ns - start.offset_ns),
+        duration_ns: (!backwards).then_some(duration_ns),
         certainty: Some(Certainty::Decoded),
         start: Some(start),
         end: Some(end),
-        reason: None,
+        reason: backwards.then(|| "the capture's times run backwards".to_owned()),
         ..unknown(method, "")
     }
 }

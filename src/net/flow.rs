@@ -230,7 +230,7 @@ impl<T: Default> Flows<T> {
             ports: [low.1, high.1],
         };
         let i = match self.find(&key) {
-            Some(i) if self.reopened(i, segment) => {
+            Some(i) if self.reopened(i, first, segment) => {
                 self.remove(i, stamp, handler);
                 self.add(key, first, segment, stamp, handler)
             }
@@ -240,11 +240,7 @@ impl<T: Default> Flows<T> {
         self.recent = i;
         let room = MAX_EARLY_TOTAL.saturating_sub(self.held);
         let flow = &mut self.flows[i];
-        let direction = if first == flow.client_first {
-            Direction::ToServer
-        } else {
-            Direction::ToClient
-        };
+        let direction = flow.direction(first);
         let first_byte = segment.sequence.wrapping_add(u32::from(segment.syn));
         let place = Place {
             flow: flow.info.id,
@@ -281,11 +277,7 @@ impl<T: Default> Flows<T> {
             ports: [low.1, high.1],
         };
         let flow = self.flows.get(self.find(&key)?)?;
-        let direction = if first == flow.client_first {
-            Direction::ToServer
-        } else {
-            Direction::ToClient
-        };
+        let direction = flow.direction(first);
         let first_byte = segment.sequence.wrapping_add(u32::from(segment.syn));
         Some(Place {
             flow: flow.info.id,
@@ -339,11 +331,10 @@ impl<T: Default> Flows<T> {
     }
 
     /// A SYN on a known pair of ends begins a new connection unless it repeats the old one's.
-    fn reopened(&self, i: usize, segment: &Segment<'_>) -> bool {
+    fn reopened(&self, i: usize, source_first: bool, segment: &Segment<'_>) -> bool {
         let flow = &self.flows[i];
         segment.syn && segment.acknowledgment.is_none() && {
-            let direction = flow.direction_of(segment);
-            let old = &flow.halves[direction.index()];
+            let old = &flow.halves[flow.direction(source_first).index()];
             !old.repeats_syn(segment.sequence)
         }
     }
@@ -457,10 +448,10 @@ impl<T> Flow<T> {
         sum(self.halves[0].stats(), self.halves[1].stats())
     }
 
-    fn direction_of(&self, segment: &Segment<'_>) -> Direction {
-        if segment.source_port == self.info.client.port
-            && segment.destination_port == self.info.server.port
-        {
+    /// The way of a segment whose source is the key's first end, or its second. Ports alone do
+    /// not tell: both may be the same.
+    fn direction(&self, source_first: bool) -> Direction {
+        if source_first == self.client_first {
             Direction::ToServer
         } else {
             Direction::ToClient
@@ -513,6 +504,8 @@ impl<T> Flow<T> {
         }
         if segment.fin && self.info.fin[d].is_none() {
             self.info.fin[d] = Some(stamp);
+            let behind = u32::from(segment.syn).wrapping_add(segment.wire_len);
+            self.halves[d].fin(segment.sequence.wrapping_add(behind));
             self.tell(direction, stamp, What::Fin, handler);
         }
         if segment.rst && self.info.reset.is_none() {
@@ -572,6 +565,13 @@ impl<T> Flow<T> {
     }
 
     fn end<H: Handler<T>>(&mut self, stamp: Stamp, handler: &mut H) {
+        // The other side has closed and nothing was reset: this side's FIN was sent too.
+        for (d, other) in [(0, 1), (1, 0)] {
+            let fins = (self.info.fin[d], self.info.fin[other], self.info.reset);
+            if let (None, Some(_), None) = fins {
+                self.halves[d].fin_not_seen();
+            }
+        }
         self.flush(Direction::ToServer, stamp, handler);
         self.flush(Direction::ToClient, stamp, handler);
         self.tell(Direction::ToServer, stamp, What::End, handler);

@@ -62,6 +62,18 @@ struct Early {
     stamp: Stamp,
 }
 
+/// What is known of a direction's FIN, which takes a sequence number but is no byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Fin {
+    /// Maybe none was sent.
+    #[default]
+    Unknown,
+    /// The stream ends at this offset.
+    At(u64),
+    /// One was sent, but not seen.
+    NotSeen,
+}
+
 /// One direction.
 #[derive(Debug, Clone, Default)]
 pub struct Half {
@@ -77,6 +89,7 @@ pub struct Half {
     /// Offset up to which the receiver has acknowledged.
     acknowledged: u64,
     patience: u32,
+    fin: Fin,
     /// Stamp of the latest delivered byte: bytes are not available before those in front of them.
     latest: Stamp,
     /// Nobody wants the bytes: hold none.
@@ -113,6 +126,23 @@ impl Half {
         if self.next.is_none() {
             self.next = Some(sequence.wrapping_add(1));
             self.from_start = true;
+        }
+    }
+
+    /// The first FIN; `sequence` is its own number, behind the last byte.
+    pub fn fin(&mut self, sequence: u32) {
+        if self.next.is_some()
+            && self.fin == Fin::Unknown
+            && let Ok(at) = u64::try_from(self.place(sequence))
+        {
+            self.fin = Fin::At(at);
+        }
+    }
+
+    /// A FIN was sent that the capture does not show: the last number acknowledged may be its.
+    pub fn fin_not_seen(&mut self) {
+        if self.fin == Fin::Unknown {
+            self.fin = Fin::NotSeen;
         }
     }
 
@@ -200,10 +230,16 @@ impl Half {
             self.gap_to(first, self.latest, out);
             self.release(out);
         }
-        // A FIN takes one number of its own, so one byte may not be one.
         let unseen = self.acknowledged.saturating_sub(self.offset);
-        if unseen > 1 {
-            self.gap_to(self.acknowledged, stamp, out);
+        let end = match self.fin {
+            Fin::At(end) => self.acknowledged.min(end),
+            Fin::NotSeen => self.acknowledged.saturating_sub(1),
+            // A single number may be that of a FIN; of more, at most one byte is none.
+            Fin::Unknown if unseen == 1 => self.offset,
+            Fin::Unknown => self.acknowledged,
+        };
+        if end > self.offset {
+            self.gap_to(end, stamp, out);
         }
     }
 

@@ -3,7 +3,9 @@
 
 mod cloud;
 
-use super::units::{bytes, count, duration, percent, seconds};
+use std::borrow::Cow;
+
+use super::units::{bytes, count, duration, percent, printable, seconds};
 use super::{CaptureSummary, Report};
 use crate::migration::{
     Boundary, Driver, Host, Migration, Moment, OutcomeKind, Phase, Role, Technique,
@@ -61,7 +63,7 @@ pub fn pieces(report: &Report, detail: bool) -> Vec<Piece> {
     for m in &report.migrations {
         migration(m, detail, &mut out);
     }
-    out
+    clean(out)
 }
 
 /// The capture alone, without its heading.
@@ -69,14 +71,34 @@ pub fn capture_pieces(report: &Report) -> Vec<Piece> {
     let mut out = vec![];
     capture(&report.capture, &mut out);
     out.retain(|p| !matches!(p, Piece::Heading(1, _)));
-    out
+    clean(out)
 }
 
 /// One migration.
 pub fn migration_pieces(m: &Migration) -> Vec<Piece> {
     let mut out = vec![];
     migration(m, true, &mut out);
-    out
+    clean(out)
+}
+
+/// Names and errors come from the wire: nothing in them may act on a terminal, or begin a line.
+fn clean(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    let clean = |s: &mut String| {
+        if let Cow::Owned(printable) = printable(s) {
+            *s = printable;
+        }
+    };
+    for piece in &mut pieces {
+        match piece {
+            Piece::Heading(_, s) | Piece::Note(s) => clean(s),
+            Piece::Pairs(pairs) => pairs.iter_mut().for_each(|(name, value)| {
+                clean(name);
+                clean(value);
+            }),
+            Piece::Table(_, rows) => rows.iter_mut().flatten().for_each(clean),
+        }
+    }
+    pieces
 }
 
 fn pair(name: &str, value: impl Into<String>) -> (String, String) {

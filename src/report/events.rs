@@ -369,7 +369,7 @@ pub fn line(event: &Event, ends: Option<Ends>, first: Timestamp) -> Option<Strin
             Value::String(s) if !s.contains(' ') => s,
             other => other.to_string(),
         };
-        out.push_str(&format!(" {key}={value}"));
+        out.push_str(&format!(" {key}={}", super::units::printable(&value)));
     }
     Some(out)
 }

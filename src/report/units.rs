@@ -1,4 +1,23 @@
-//! Numbers for people.
+//! Numbers and names for people.
+
+use std::borrow::Cow;
+
+/// Names and messages from the wire, for a terminal: control characters, which could move the
+/// cursor or change its settings, as Rust writes them.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
 
 /// `12.345 ms`: four significant digits, a unit that fits.
 pub(crate) fn duration(ns: i64) -> String {

@@ -2,7 +2,7 @@
 
 use memchr::memchr3;
 
-use super::table::{self, IHAVEOPT, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC};
+use super::table::{self, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC};
 use super::{Item, MAX_OPTION, MAX_PAYLOAD, Out, Shared, Sink, Style};
 use crate::intake::{Step, be16, be32, be64, begins_with};
 use crate::qemu::Probe;
@@ -165,7 +165,7 @@ impl Server {
     ) -> Option<Step> {
         match super::probe(input) {
             Probe::Yes => {}
-            Probe::NeedMore => return Some(Step::Need(NBDMAGIC.len() + IHAVEOPT.len())),
+            Probe::NeedMore => return Some(Step::Need(input.len() + 1)),
             Probe::No => return None,
         }
         let rest = input.get(NBDMAGIC.len()..)?;
@@ -196,7 +196,7 @@ impl Server {
     ) -> Option<Step> {
         match begins_with(input, &OPTION_REPLY_MAGIC) {
             Probe::Yes => {}
-            Probe::NeedMore => return Some(Step::Need(OPTION_REPLY_MAGIC.len())),
+            Probe::NeedMore => return Some(Step::Need(input.len() + 1)),
             // EXPORT_NAME is answered without a head.
             Probe::No if shared.export_name => {
                 let Some(bytes) = input.get(..EXPORT_ANSWER) else {

@@ -11,7 +11,7 @@ use nom::number::streaming::{be_u32, be_u64};
 
 use super::command;
 use super::element::{self, ConfigSubsection, ElementType, MAX_MACHINE_NAME, SectionHead};
-use super::ram::{self, Counts, PageKind, Record};
+use super::ram::{self, Counts, Record};
 use super::{DEFAULT_PAGE_SIZE, MAGIC, VERSION, resync};
 
 pub use item::{Item, RamBlock, Sink};
@@ -684,10 +684,6 @@ impl<M: Copy> Decoder<M> {
                     sink.reveal(offset, &here[..head]);
                     at += head;
                     let content = content as usize;
-                    if kind == PageKind::Zero && at < input.len() {
-                        // The fill byte: zero, in every version covered.
-                        sink.reveal(offset + head as u64, &input[at..=at]);
-                    }
                     match input.len() - at {
                         left if content < left => at += content,
                         left => {

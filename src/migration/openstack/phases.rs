@@ -174,7 +174,10 @@ impl Steps<'_> {
         let end = end.map(|(n, m)| self.edge(n, m));
         Some(SubPhase {
             name: name.to_owned(),
-            duration_ns: end.as_ref().map(|e| e.offset_ns - start.offset_ns),
+            duration_ns: end
+                .as_ref()
+                .map(|e| e.offset_ns.saturating_sub(start.offset_ns))
+                .filter(|d| *d >= 0),
             start,
             end,
         })

@@ -179,7 +179,8 @@ fn rpc(r: &RpcRecord, clock: Clock) -> RpcCall {
     let duration = r
         .begin()
         .zip(r.answer())
-        .map(|(a, b)| b.stamp.time.since(a.stamp.time));
+        .map(|(a, b)| b.stamp.time.since(a.stamp.time))
+        .filter(|d| *d >= 0);
     RpcCall {
         method: r.method.clone(),
         kind: kind_name(r.kind).to_owned(),
