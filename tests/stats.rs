@@ -196,6 +196,57 @@ fn tables_of_the_program() {
 }
 
 #[test]
+fn captures_of_one_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/openstack");
+    let (a, b) = (
+        folder.join("os-live-source.pcap.zst"),
+        folder.join("os-live-switch.pcap.zst"),
+    );
+    let observed = |arguments: &[&str]| {
+        let out = phasescope(
+            &[
+                &["stats", "--observations", "--format", "json"],
+                arguments,
+            ]
+            .concat(),
+        );
+        assert!(out.status.success(), "{out:?}");
+        serde_json::from_slice::<Value>(&out.stdout).unwrap()
+    };
+    let (one, other) = (a.display().to_string(), b.display().to_string());
+    let together = observed(&[&format!("{one}+{other}")]);
+    // The same as `analyze A B`, and more than A alone knows.
+    let folder = std::env::temp_dir().join(format!("phasescope-with-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let saved = folder.join("os-live-source.json").display().to_string();
+    let done = phasescope(&["analyze", &one, &other, "--format", "json", "-o", &saved]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(together, observed(&[&saved]));
+    assert_ne!(together, observed(&[&one]));
+    // By the manifest: the file's own folder, or a whole path.
+    let manifest = folder.join("runs.csv");
+    let name = "os-live-source.pcap.zst";
+    for with in ["os-live-switch.pcap.zst", &other] {
+        let csv = format!("file,with,load\n{name},{with},25\n");
+        std::fs::write(&manifest, csv).unwrap();
+        let m = manifest.display().to_string();
+        let told = observed(&[&one, "--manifest", &m, "--group", "load"]);
+        let (told, plain) = (told.as_array().unwrap(), together.as_array().unwrap());
+        assert_eq!(told.len(), plain.len());
+        for (t, p) in told.iter().zip(plain) {
+            assert_eq!((&t["metric"], &t["value"]), (&p["metric"], &p["value"]));
+            assert_eq!(t["load"], "25");
+        }
+    }
+    let mixed = phasescope(&["stats", &format!("{one}+{saved}")]);
+    assert_eq!(mixed.status.code(), Some(2), "{mixed:?}");
+    let missing = phasescope(&["stats", &format!("{one}+none.pcap")]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("none.pcap"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn differences() {
     let base = Run::of_report("kvm-repeat.json", report("kvm-repeat.json"));
     let mut candidate = Run::of_report("kvm-idle.json", report("kvm-idle.json"));
