@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod device;
+pub mod devices;
 pub mod dpmi;
 pub mod engine;
 pub mod lines;

@@ -1,5 +1,7 @@
 //! Statistics, comparisons and models on saved reports and on the study's tables.
 
+mod support;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -122,6 +124,46 @@ fn costs_add_up_to_the_wire() {
 }
 
 #[test]
+fn costs_behind_a_switch_to_post_copy() {
+    let file = support::kvm("kvm-postcopy");
+    let m = &support::report(&[file]).migrations[0];
+    let t = m.transfer.as_ref().unwrap();
+    let sum: u64 = cost::split(m).unwrap().iter().map(|c| c.bytes).sum();
+    assert_eq!(Some(sum), cost::total(m));
+    // QEMU was in state postcopy-active before these pages were sent.
+    let truth = support::truth("kvm-postcopy");
+    let states = truth["migrations"][0]["qemu_source"]["states"]
+        .as_array()
+        .unwrap();
+    let active = states
+        .iter()
+        .find(|s| s["state"] == "postcopy-active")
+        .unwrap();
+    let switched = support::nanos(active["time"].as_str().unwrap());
+    let first = support::nanos(truth["captures"]["capture.pcap"]["first"].as_str().unwrap());
+    let (before, after): (Vec<_>, Vec<_>) = t
+        .rounds
+        .iter()
+        .partition(|r| first + r.start_offset_ns < switched);
+    let bytes = |r: &[&phasescope::migration::Round]| r.iter().map(|r| r.bytes).sum::<u64>();
+    assert_eq!(cost::of(m, "first-round"), Some(bytes(&before)));
+    assert_eq!(cost::of(m, "post-copy"), Some(bytes(&after)));
+    assert_eq!(cost::of(m, "stop-and-copy"), Some(0));
+    assert_eq!(cost::of(m, "later-rounds"), Some(0));
+    let pages = |r: &[&phasescope::migration::Round]| r.iter().map(|r| r.pages).sum::<u64>();
+    assert_eq!(pages(&after), t.postcopy.as_ref().unwrap().pages_after);
+    // A round that the switch cuts belongs to neither side.
+    let mut m = m.clone();
+    let t = m.transfer.as_mut().unwrap();
+    t.rounds[0].end_frame = t.rounds[1].end_frame;
+    let cut = t.rounds[0].bytes;
+    assert_eq!(cost::of(&m, "other-pages"), Some(cut));
+    assert_eq!(cost::of(&m, "first-round"), Some(0));
+    let sum: u64 = cost::split(&m).unwrap().iter().map(|c| c.bytes).sum();
+    assert_eq!(Some(sum), cost::total(&m));
+}
+
+#[test]
 fn groups_and_their_numbers() {
     let runs = Run::of_report("kvm-repeat.json", report("kvm-repeat.json"));
     let by = ["guest".to_owned()];
@@ -195,6 +237,47 @@ fn tables_of_the_program() {
     assert_eq!(unknown.status.code(), Some(2));
 }
 
+/// Parquet holds the numbers of the CSV, bit by bit.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_is_the_same_table() {
+    use polars::prelude::{CsvReadOptions, ParquetReader, SerReader};
+
+    let folder = std::env::temp_dir().join(format!("phasescope-parquet-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = [fixture("kvm-idle.json"), fixture("kvm-repeat.json")];
+    for more in [None, Some("--observations")] {
+        let write = |format: &str| {
+            let path = folder.join(format!("t.{format}"));
+            let mut all = vec!["stats", &files[0], &files[1], "--group", "guest,run"];
+            all.extend(["--format", format, "-o", path.to_str().unwrap()]);
+            all.extend(more);
+            let out = phasescope(&all);
+            assert!(out.status.success(), "{out:?}");
+            std::fs::File::open(path).unwrap()
+        };
+        let parquet = ParquetReader::new(write("parquet")).finish().unwrap();
+        let csv = CsvReadOptions::default()
+            .into_reader_with_file_handle(write("csv"))
+            .finish()
+            .unwrap();
+        assert!(parquet.height() > 50);
+        assert_eq!(parquet.get_column_names(), csv.get_column_names());
+        for (a, b) in parquet.columns().iter().zip(csv.columns()) {
+            let b = b.cast(a.dtype()).unwrap();
+            for i in 0..parquet.height() {
+                let (a, b) = (a.get(i).unwrap(), b.get(i).unwrap());
+                // A CSV cell does not tell nothing from no letters.
+                assert!(
+                    a == b || (b.is_null() && a.to_string() == "\"\""),
+                    "{a} {b}"
+                );
+            }
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn captures_of_one_run() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/openstack");
@@ -203,13 +286,8 @@ fn captures_of_one_run() {
         folder.join("os-live-switch.pcap.zst"),
     );
     let observed = |arguments: &[&str]| {
-        let out = phasescope(
-            &[
-                &["stats", "--observations", "--format", "json"],
-                arguments,
-            ]
-            .concat(),
-        );
+        let out =
+            phasescope(&[&["stats", "--observations", "--format", "json"], arguments].concat());
         assert!(out.status.success(), "{out:?}");
         serde_json::from_slice::<Value>(&out.stdout).unwrap()
     };

@@ -1,15 +1,17 @@
 //! `phasescope live`
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use phasescope::capture::Capture;
+use phasescope::capture::{self, Capture};
 use phasescope::live::device::{self, LiveDevice};
+use phasescope::live::devices::Devices;
 use phasescope::live::dpmi::{Address, DpmiStream};
 use phasescope::live::lines::LineFormat;
 use phasescope::live::monitor::{Ending, Monitor, Options};
@@ -32,9 +34,10 @@ use super::{EXIT_CODES, Failure, exit};
 #[command(group(ArgGroup::new("source").required(true)
     .args(["interface", "dpmi", "replay", "list_devices"])))]
 pub(crate) struct Live {
-    /// Capture on this device; `any` is all of them
+    /// Capture on this device; `any` is all of them; may be given several times: a packet that
+    /// several devices saw counts once
     #[arg(short, long, value_name = "DEVICE")]
-    interface: Option<String>,
+    interface: Vec<String>,
 
     /// Listen to a DPMI stream: eth1/01:00:00:00:00:01 or udp://239.0.0.1:2064
     #[arg(long, value_name = "ADDRESS")]
@@ -98,6 +101,11 @@ pub(crate) struct Live {
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
 
+    /// Append each finished migration to this file: OpenTelemetry traces (OTLP), one JSON object a
+    /// line, as a collector's otlpjsonfile receiver reads them
+    #[arg(long, value_name = "FILE")]
+    otlp: Option<PathBuf>,
+
     /// At the end, write the report of everything as JSON into this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -119,6 +127,15 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 fn failed(e: &SourceError) -> Failure {
     Failure::Other(e.to_string())
+}
+
+/// A file of lines, to be continued.
+fn lines_of(path: &Path) -> Result<File, Failure> {
+    let file = File::options().append(true).create(true).open(path);
+    file.map_err(|source| Failure::Write {
+        name: path.display().to_string(),
+        source,
+    })
 }
 
 impl Live {
@@ -165,14 +182,21 @@ impl Live {
     }
 
     fn open(&self) -> Result<Box<dyn Source>, Failure> {
-        if let Some(name) = &self.interface {
-            let settings = device::Settings {
-                name: name.clone(),
-                filter: self.filter.clone(),
-                snap_length: self.snap_length,
-            };
-            let device = LiveDevice::open(&settings).map_err(|e| failed(&e))?;
-            return Ok(Box::new(device));
+        let mut names: Vec<&String> = vec![];
+        for name in &self.interface {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let settings = names.into_iter().map(|name| device::Settings {
+            name: name.clone(),
+            filter: self.filter.clone(),
+            snap_length: self.snap_length,
+        });
+        match settings.collect::<Vec<_>>().as_slice() {
+            [] => {}
+            [one] => return Ok(Box::new(LiveDevice::open(one).map_err(|e| failed(&e))?)),
+            all => return Ok(Box::new(Devices::open(all).map_err(|e| failed(&e))?)),
         }
         if let Some(address) = &self.dpmi {
             let stream = DpmiStream::open(address).map_err(|e| failed(&e))?;
@@ -201,6 +225,12 @@ impl Live {
             scrub: self.scrub,
         };
         let first = settings.file(1);
+        if self.interface.len() > 1 && settings.format() != capture::Format::Pcapng {
+            return Err(Failure::Usage(format!(
+                "{}: pcap holds the packets of one device only; pcapng those of several",
+                path.display()
+            )));
+        }
         let ending = path.extension().and_then(|e| e.to_str());
         if matches!(ending, Some("gz" | "zst")) {
             return Err(Failure::Other(format!(
@@ -235,6 +265,10 @@ impl Live {
             recorder: self.recorder()?,
             lines: self.headless.then_some(format),
             view_every: every,
+            otlp: match &self.otlp {
+                None => None,
+                Some(path) => Some(Box::new(lines_of(path)?)),
+            },
         };
         let monitor = Monitor::start(source, options).map_err(|e| Failure::Other(e.to_string()))?;
         if let Some(address) = self.metrics {
@@ -296,11 +330,11 @@ impl Live {
         if let Some(n) = health.dropped_packets.filter(|n| *n > 0) {
             complain(&format!("warning: {n} packets were dropped"));
         }
-        if let (Some(e), Some(path)) = (ending.recorder, &self.write) {
-            return Err(Failure::Write {
-                name: path.display().to_string(),
-                source: e,
-            });
+        for (failed, path) in [(ending.recorder, &self.write), (ending.otlp, &self.otlp)] {
+            if let (Some(source), Some(path)) = (failed, path) {
+                let name = path.display().to_string();
+                return Err(Failure::Write { name, source });
+            }
         }
         match ending.source {
             Some(e) => Err(failed(&e)),

@@ -103,7 +103,9 @@ impl Output {
 
     pub(crate) fn finish(self) -> Result<(), Failure> {
         match self {
-            Output::Stdout(mut w) => w.flush().map_err(|e| failed(Path::new("standard output"), e)),
+            Output::Stdout(mut w) => w
+                .flush()
+                .map_err(|e| failed(Path::new("standard output"), e)),
             Output::File(w, path) => w.finish().map_err(|e| failed(&path, e)),
         }
     }

@@ -70,7 +70,9 @@ impl Runs {
     /// Reads them all, with their factors.
     pub(crate) fn load(&self) -> Result<Vec<Run>, Failure> {
         let sources = self.factors.sources()?;
-        let mut runs = self.work.load_with(&self.files, sources.manifest.as_ref())?;
+        let mut runs = self
+            .work
+            .load_with(&self.files, sources.manifest.as_ref())?;
         for stranger in sources.apply(&mut runs) {
             complain(&format!(
                 "warning: {stranger}: neither in the manifest nor of the pattern; its factors are empty"
@@ -174,7 +176,11 @@ impl Together {
             let folder = first.parent().unwrap_or(Path::new(""));
             let with = m.with(&first.display().to_string()).iter();
             let with: Vec<PathBuf> = with.map(|f| folder.join(f)).collect();
-            files.extend(with.into_iter().filter(|f| !files.contains(f)).collect::<Vec<_>>());
+            files.extend(
+                with.into_iter()
+                    .filter(|f| !files.contains(f))
+                    .collect::<Vec<_>>(),
+            );
         }
         Self(files)
     }

@@ -41,18 +41,15 @@ pub struct LiveDevice {
     snap_length: u32,
 }
 
-/// Wraps around after 32 bits; this does not.
+/// A counter that wraps around after 32 bits.
 #[derive(Debug, Clone, Copy, Default)]
-struct Wide {
-    last: u32,
-    sum: u64,
-}
+struct Counter(u32);
 
-impl Wide {
-    fn now(&mut self, value: u32) -> u64 {
-        self.sum += u64::from(value.wrapping_sub(self.last));
-        self.last = value;
-        self.sum
+impl Counter {
+    /// How much more it is than the last time.
+    fn more(&mut self, value: u32) -> u64 {
+        let last = std::mem::replace(&mut self.0, value);
+        u64::from(value.wrapping_sub(last))
     }
 }
 
@@ -120,6 +117,11 @@ impl LiveDevice {
         })
     }
 
+    /// What its frames begin with.
+    pub(super) fn link(&self) -> LinkType {
+        self.link
+    }
+
     /// Its interface, for those who record.
     pub fn interface(&self) -> Interface {
         Interface {
@@ -143,7 +145,7 @@ impl LiveDevice {
         mut give: impl FnMut(Timestamp, u32, &[u8]),
         mut idle: impl FnMut() -> bool,
     ) -> Result<(), SourceError> {
-        let (mut kernel, mut interface) = (Wide::default(), Wide::default());
+        let (mut kernel, mut interface) = (Counter::default(), Counter::default());
         let mut asked: Option<Instant> = None;
         loop {
             let done = self.capture.dispatch(Some(CALL_FRAMES), |packet| {
@@ -154,8 +156,8 @@ impl LiveDevice {
             if stopped || asked.is_none_or(|a| a.elapsed() > STATS_EVERY) {
                 asked = Some(Instant::now());
                 if let Ok(s) = self.capture.stats() {
-                    let k = kernel.now(s.dropped);
-                    shared.device_drops(k, interface.now(s.if_dropped));
+                    let k = kernel.more(s.dropped);
+                    shared.device_drops(k, interface.more(s.if_dropped));
                 }
             }
             if !idle() || stopped {

@@ -1,11 +1,12 @@
 //! Bytes and pages of every pass over memory.
 
 use super::axis::{self, Axis};
-use super::palette::{Color, INK, SECOND, STOPPED, STREAM};
+use super::palette::{Color, INK, POSTCOPY, SECOND, STOPPED, STREAM};
 use super::scene::{Align, Scene, size};
 use super::{PlotError, font};
 use crate::migration::{Migration, Round};
 use crate::report::units::count;
+use crate::stats::cost::{self, Pass};
 
 const WIDTH: u32 = 760;
 const PANEL: f64 = 170.0;
@@ -27,13 +28,18 @@ pub fn scene(m: &Migration, title: &str) -> Result<Scene, PlotError> {
     };
     let mut scene = Scene::new(WIDTH, (2.0 * PANEL + 198.0) as u32);
     scene.title(title);
-    let legend = [
-        ("pages with content, guest running".to_owned(), STREAM),
-        ("guest stopped".to_owned(), STOPPED),
-        ("zero pages".to_owned(), SECOND),
-    ];
-    scene.legend(16.0, 46.0, f64::from(WIDTH) - 16.0, &legend);
     let rounds = &transfer.rounds;
+    let has = |p: Pass| rounds.iter().any(|r| cost::pass(transfer, r) == p);
+    let mut legend = vec![("pages with content, guest running".to_owned(), STREAM)];
+    if has(Pass::Stopped) {
+        legend.push(("guest stopped".to_owned(), STOPPED));
+    }
+    if has(Pass::PostCopy) {
+        legend.push(("behind the switch to post-copy".to_owned(), POSTCOPY));
+    }
+    legend.push(("zero pages".to_owned(), SECOND));
+    scene.legend(16.0, 46.0, f64::from(WIDTH) - 16.0, &legend);
+    let main_color = |r: &Round| Color::of_pass(cost::pass(transfer, r));
     let mega = |r: &Round| vec![(r.bytes as f64 / 1e6, main_color(r))];
     let pages = |r: &Round| {
         let zero = r.zero_pages.min(r.pages);
@@ -52,10 +58,6 @@ pub fn scene(m: &Migration, title: &str) -> Result<Scene, PlotError> {
     let centre = f64::from(WIDTH) / 2.0;
     scene.text(centre, bottom, exact, size::LABEL, Align::Middle);
     Ok(scene)
-}
-
-fn main_color(r: &Round) -> Color {
-    if r.stopped { STOPPED } else { STREAM }
 }
 
 fn panel(

@@ -1,12 +1,13 @@
 //! Phases and rounds as bars over the throughput of the stream.
 
 use super::axis::{self, Axis};
-use super::palette::{Color, FAINT, GRID, STOPPED, STREAM};
+use super::palette::{Color, FAINT, GRID, STOPPED};
 use super::scene::{Align, Scene, size};
 use super::{PlotError, font, throughput};
 use crate::migration::{Migration, Moment};
 use crate::report::units::duration;
 use crate::series::{self, Throughput};
+use crate::stats::cost;
 
 const WIDTH: u32 = 960;
 const ROW: f64 = 26.0;
@@ -61,11 +62,15 @@ pub fn scene(m: &Migration, series: Option<&Throughput>, title: &str) -> Result<
     }
     if !rounds.is_empty() {
         row.name("rounds");
-        for (i, r) in rounds.iter().enumerate() {
-            let color = match (r.stopped, i % 2) {
-                (true, _) => STOPPED,
-                (false, 0) => STREAM,
-                (false, _) => STREAM.pale(0.55),
+        let colors = m.transfer.iter().flat_map(|t| {
+            let pass = |r| Color::of_pass(cost::pass(t, r));
+            t.rounds.iter().map(pass)
+        });
+        for ((i, r), color) in rounds.iter().enumerate().zip(colors) {
+            // Rounds that follow each other differ.
+            let color = match i % 2 {
+                1 if color != STOPPED => color.pale(0.55),
+                _ => color,
             };
             let index = r.index.to_string();
             row.bar(r.start_offset_ns, r.end_offset_ns, color, &index);
