@@ -72,12 +72,8 @@ fn panel(
     let bottom = top + PANEL;
     let sum = |r: &Round| parts(r).iter().map(|(v, _)| v).sum::<f64>();
     let highest = rounds.iter().map(sum).fold(0.0, f64::max);
-    let y = Axis {
-        low: 0.0,
-        high: axis::ceiling(highest, 5),
-        from: bottom,
-        to: top,
-    };
+    // Room for the numbers above the bars.
+    let y = Axis::up(highest * PANEL / (PANEL - 14.0), bottom, top);
     axis::vertical(scene, &y, left, right, name);
     scene.line(vec![(left, bottom), (right, bottom)], INK, 1);
     let slot = (right - left) / rounds.len() as f64;
@@ -96,7 +92,7 @@ fn panel(
         let number = words(r);
         if font::width(&number, size::SMALL) <= slot - 2.0 {
             let above = y.at(up) - 9.0;
-            scene.text(middle, above, &number, size::SMALL, Align::Middle);
+            scene.label(middle, above, &number, Align::Middle, INK);
         }
         let index = r.index.to_string();
         let half = font::width(&index, size::SMALL) / 2.0;

@@ -47,12 +47,7 @@ pub(super) fn panel(
 ) {
     let (steps, name) = steps(m, series);
     let highest = steps.iter().map(|s| s.2).fold(0.0, f64::max);
-    let y = Axis {
-        low: 0.0,
-        high: axis::ceiling(highest, 4),
-        from: bottom,
-        to: top,
-    };
+    let y = Axis::up(highest, bottom, top);
     axis::vertical(scene, &y, x.from, x.to, name);
     for (from, to, rate, color) in &steps {
         let a = x.at(*from as f64 / 1e9).max(x.from);

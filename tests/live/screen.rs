@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use phasescope::dissect::event::{Kind, Qemu};
 use phasescope::live::engine::{Engine, Notice};
-use phasescope::live::tui::{App, Theme, draw};
+use phasescope::live::tui::{App, Theme, draw, export};
 use phasescope::live::view::{Load, View};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Color;
 
-use crate::{IDLE, open};
+use crate::{IDLE, folder, open};
+use phasescope::report::Report;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (40, 12)];
 
@@ -196,8 +197,22 @@ fn every_size_can_be_drawn() {
 fn keys_quit_and_export() {
     let mut app = app(&view(IDLE, None));
     press(&mut app, "e");
-    assert!(app.take_export().is_some());
+    let (key, _) = app.take_export().unwrap();
     assert!(app.take_export().is_none());
+    let folder = folder("export");
+    for n in [1, 2] {
+        let words = export(&app, key, &folder);
+        assert!(words.starts_with("written: "), "{words}");
+        let file =
+            |ending| std::fs::read(folder.join(format!("phasescope-kvg1-{n}.{ending}"))).unwrap();
+        let report: Report = serde_json::from_slice(&file("json")).unwrap();
+        assert_eq!(report.migrations.len(), 1);
+        let svg = String::from_utf8(file("svg")).unwrap();
+        assert!(svg.contains("Timeline: kvg1, kvsrc to kvdst"));
+        assert_eq!(&file("png")[1..4], b"PNG");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 6);
+    assert!(export(&app, key, &folder.join("none")).starts_with("not written: "));
     assert!(!app.is_done());
     press(&mut app, "q");
     assert!(app.is_done());
