@@ -60,29 +60,30 @@ fn plain(text: &str) -> Option<f64> {
     text.replace(',', "").parse().ok()
 }
 
-/// The numbers of an axis: on one line, at places that are proportional to them.
+/// The numbers of an axis: written one after the other on one line, at places that are
+/// proportional to them.
 fn is_tick(label: &Label, all: &[Label]) -> bool {
     let Some(value) = plain(&label.text) else {
         return false;
     };
     let along = |place: fn(&Label) -> f64, across: fn(&Label) -> f64| {
-        let line = all
-            .iter()
-            .filter(|l| (across(l) - across(label)).abs() < 0.6);
-        let others: Vec<(f64, f64)> = line
+        let same = |l: &&Label| (across(l) - across(label)).abs() < 0.6 && plain(&l.text).is_some();
+        let at = all.iter().position(|l| std::ptr::eq(l, label)).unwrap();
+        let before = all[..at].iter().rev().take_while(same);
+        let others: Vec<(f64, f64)> = before
+            .chain(all[at + 1..].iter().take_while(same))
             .filter_map(|l| Some((place(l), plain(&l.text)?)))
-            .filter(|(_, v)| *v != value)
             .collect();
         let slope = |(p, v): (f64, f64)| (p - place(label)) / (v - value);
-        let (Some(first), true) = (others.first(), others.len() >= 2) else {
+        // Places are whole pixels: the farthest gives the best slope.
+        let far = |o: &&(f64, f64)| ((o.1 - value).abs() * 1e9) as i64;
+        let (Some(farthest), true) = (others.iter().max_by_key(far), others.len() >= 2) else {
             return false;
         };
-        let wanted = slope(*first);
-        others
-            .iter()
-            .all(|o| (slope(*o) - wanted).abs() * (o.1 - value).abs() <= 2.0)
+        let wanted = slope(*farthest);
+        let on_line = |o: &(f64, f64)| (o.0 - place(label) - wanted * (o.1 - value)).abs() <= 2.0;
+        wanted.is_finite() && others.iter().all(on_line)
     };
-    // Numbers on an upright axis end at the same place, but begin where they are long.
     along(|l| l.x, |l| l.y) || along(|l| l.y, |l| l.x)
 }
 
@@ -350,7 +351,8 @@ fn of_pages() {
             "json",
         ]))
         .unwrap();
-        let (mut numbers, mut words) = (vec![0.0, 100.0, 1.0], vec![]);
+        // Nought, the whole, and the name of a quantile are words rather than numbers.
+        let (mut numbers, mut words) = (vec![0.0, 1.0, 0.95], vec![]);
         gather(&report, &mut numbers, &mut words);
         gather(&costs, &mut numbers, &mut words);
         // Stated as differences and shares of what the report holds.

@@ -69,11 +69,28 @@ pub struct Monitor {
     recorder: Option<JoinHandle<io::Result<()>>>,
 }
 
+/// Tells the others when its thread panics.
+struct Obituary(Arc<Shared>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.die();
+        }
+    }
+}
+
 fn spawn<T: Send + 'static>(
     name: &str,
+    shared: &Arc<Shared>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(f)
+    let obituary = Obituary(shared.clone());
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || {
+        let _obituary = obituary;
+        f()
+    })
 }
 
 impl Monitor {
@@ -87,8 +104,10 @@ impl Monitor {
         let (to_recorder, recorder) = match options.recorder {
             Some(recorder) => {
                 let (tx, rx): (SyncSender<Arc<Batch>>, _) = sync_channel(QUEUE);
-                let shared = shared.clone();
-                let thread = spawn("recorder", move || recorder.run(&rx, &shared))?;
+                let for_recorder = shared.clone();
+                let thread = spawn("recorder", &shared, move || {
+                    recorder.run(&rx, &for_recorder)
+                })?;
                 (Some(tx), Some(thread))
             }
             None => (None, None),
@@ -123,11 +142,11 @@ impl Monitor {
             otlp: options.otlp.map(Spans::new),
         };
         let waker = source.waker();
-        let analysis = spawn("analysis", move || work.run(&batches))?;
+        let analysis = spawn("analysis", &shared, move || work.run(&batches))?;
         let end = to_analysis.clone();
         let mut out = Outlet::new(shared.clone(), to_analysis, to_recorder, source.waits());
         let for_source = shared.clone();
-        let source = spawn("capture", move || {
+        let source = spawn("capture", &shared, move || {
             let done = source.run(&mut out, &for_source);
             out.flush();
             let (files, error) = match done {
@@ -170,6 +189,11 @@ impl Monitor {
     /// Holds a replay, or lets it go on.
     pub fn hold(&self, hold: bool) {
         self.shared.hold(hold);
+    }
+
+    /// A thread has died of a panic, which has told why.
+    pub fn has_died(&self) -> bool {
+        self.shared.has_died()
     }
 
     /// Nothing more will happen.

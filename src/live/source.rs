@@ -40,6 +40,7 @@ pub struct Shared {
     pub queued: AtomicUsize,
     stop: AtomicBool,
     hold: AtomicBool,
+    died: AtomicBool,
     kernel: AtomicU64,
     interface: AtomicU64,
     queue: AtomicU64,
@@ -61,6 +62,16 @@ impl Shared {
     /// Was it asked to?
     pub fn stopped(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    /// A thread has died of a panic.
+    pub fn die(&self) {
+        self.died.store(true, Relaxed);
+    }
+
+    /// Has one?
+    pub fn has_died(&self) -> bool {
+        self.died.load(Relaxed)
     }
 
     /// Holds a replay, or lets it go on.

@@ -46,15 +46,17 @@ pub fn run(monitor: &Monitor, theme: Theme, mut quit: impl FnMut() -> bool) -> i
     let mut terminal = ratatui::try_init()?;
     let mut app = App::new(theme);
     let done = loop {
+        // Its panic has restored the terminal and told why: nothing is drawn over that.
+        if monitor.has_died() {
+            break Ok(());
+        }
         let latest = monitor.view();
         app.update(&latest);
         monitor.hold(app.is_paused());
         if let Err(e) = terminal.draw(|frame| draw(frame, &mut app)) {
             break Err(e);
         }
-        // A thread that died has told why, on the terminal that its panic restored.
-        let died = monitor.is_over() && monitor.view().ended.is_none();
-        if quit() || died {
+        if quit() {
             break Ok(());
         }
         match next_key() {

@@ -166,7 +166,7 @@ fn a_clouds_migration_runs_from_its_request_on() {
     for wanted in [
         PhaseName::Initialization,
         PhaseName::Transfer,
-        PhaseName::Cleanup,
+        PhaseName::PostMigration,
     ] {
         assert!(phases.contains(&wanted), "{phases:?}");
     }
