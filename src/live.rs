@@ -17,5 +17,6 @@ pub mod privileges;
 pub mod record;
 pub mod replay;
 pub mod source;
+pub mod stamps;
 pub mod tui;
 pub mod view;

@@ -18,6 +18,7 @@ use phasescope::live::monitor::{Ending, Monitor, Options};
 use phasescope::live::record::{self, Recorder, Rotation};
 use phasescope::live::replay::{Replay, Speed};
 use phasescope::live::source::{Source, SourceError};
+use phasescope::live::stamps::{self, Stamps};
 use phasescope::live::{metrics, privileges, tui};
 
 use super::output::{Output, color, complain};
@@ -59,6 +60,20 @@ pub(crate) struct Live {
     #[arg(short, long, value_name = "BYTES", requires = "interface",
         value_parser = clap::value_parser!(u32).range(64..=262_144))]
     snap_length: Option<u32>,
+
+    /// Whose clock stamps the packets: host, adapter or adapter_unsynced
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "TYPE",
+        default_value = "host",
+        requires = "interface"
+    )]
+    time_stamp_type: Stamps,
+
+    /// List the types of time stamps that the devices have
+    #[arg(short = 'J', long, requires = "interface")]
+    list_time_stamp_types: bool,
 
     /// After the device is open, go on as this user; by default whoever called sudo
     #[arg(long, value_name = "USER")]
@@ -148,6 +163,9 @@ impl Live {
             out.finish()?;
             return Ok(exit::FOUND);
         }
+        if self.list_time_stamp_types {
+            return self.list_stamps();
+        }
         if !self.headless && !io::stdout().is_terminal() {
             return Err(Failure::Other(
                 "standard output is no terminal: --headless tells in lines what the screen shows"
@@ -181,6 +199,19 @@ impl Live {
         }
     }
 
+    fn list_stamps(&self) -> Result<u8, Failure> {
+        let mut out = Output::open(None)?;
+        for name in &self.interface {
+            let all = stamps::supported(name);
+            let all = all.map_err(|e| Failure::Other(format!("{name}: {e}")))?;
+            for (_, stamp, what) in all {
+                out.put(&format!("{name:<16} {stamp:<16} {what}\n"))?;
+            }
+        }
+        out.finish()?;
+        Ok(exit::FOUND)
+    }
+
     fn open(&self) -> Result<Box<dyn Source>, Failure> {
         let mut names: Vec<&String> = vec![];
         for name in &self.interface {
@@ -192,6 +223,7 @@ impl Live {
             name: name.clone(),
             filter: self.filter.clone(),
             snap_length: self.snap_length,
+            stamps: self.time_stamp_type,
         });
         match settings.collect::<Vec<_>>().as_slice() {
             [] => {}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pcap::{Active, Capture, Device, Precision};
 
 use super::source::{Outlet, Shared, Source, SourceError};
+use super::stamps::{self, Stamps};
 use crate::capture::{FileSummary, Frame, Interface, LinkType, MAX_FRAME};
 use crate::time::Timestamp;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub filter: Option<String>,
     /// Bytes captured of each frame; `None` is all.
     pub snap_length: Option<u32>,
+    /// Whose clock.
+    pub stamps: Stamps,
 }
 
 /// An open device.
@@ -82,6 +85,23 @@ fn refused(name: &str, e: &pcap::Error) -> SourceError {
     }
 }
 
+/// Has the device time stamps of this type?
+fn check_stamps(name: &str, wanted: Stamps) -> Result<(), SourceError> {
+    if wanted == Stamps::default() {
+        return Ok(());
+    }
+    let reason = match stamps::supported(name) {
+        Ok(all) if all.iter().any(|(s, ..)| *s == wanted) => return Ok(()),
+        Ok(_) => format!(
+            "no time stamps of type {}; -J lists the types",
+            wanted.name()
+        ),
+        Err(e) => format!("cannot tell its types of time stamps: {e}"),
+    };
+    let name = name.to_owned();
+    Err(SourceError::Device { name, reason })
+}
+
 impl LiveDevice {
     /// Opens it: every frame, also those for others, with nanoseconds.
     ///
@@ -90,6 +110,7 @@ impl LiveDevice {
     pub fn open(settings: &Settings) -> Result<Self, SourceError> {
         let name = settings.name.as_str();
         let failed = |e: pcap::Error| refused(name, &e);
+        check_stamps(name, settings.stamps)?;
         let snap_length = settings.snap_length.unwrap_or(MAX_FRAME as u32);
         let mut capture = Capture::from_device(name)
             .map_err(failed)?
@@ -98,6 +119,7 @@ impl LiveDevice {
             .buffer_size(RING_BYTES)
             .timeout(BLOCK_WAIT_MS)
             .precision(PRECISION)
+            .tstamp_type(settings.stamps.of_pcap())
             .open()
             .map_err(failed)?;
         if let Some(filter) = &settings.filter {
