@@ -12,6 +12,7 @@ mod model;
 mod output;
 mod phases;
 mod plot;
+mod progress;
 mod report;
 mod runs;
 mod scrub;

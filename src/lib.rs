@@ -18,3 +18,4 @@ pub mod scrub;
 pub mod series;
 pub mod stats;
 pub mod time;
+pub mod whole;

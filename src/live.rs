@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod device;
+pub mod devices;
 pub mod dpmi;
 pub mod engine;
 pub mod lines;
@@ -16,5 +17,6 @@ pub mod privileges;
 pub mod record;
 pub mod replay;
 pub mod source;
+pub mod stamps;
 pub mod tui;
 pub mod view;

@@ -4,6 +4,8 @@
 //! 96 dots per inch, and drawn by plotters' backends ([`render`]). The only font is the one that
 //! is built in, so a picture is the same on every machine.
 
+use crate::migration::{Host, Migration};
+
 pub mod axis;
 pub mod budget;
 pub mod downtime;
@@ -15,6 +17,20 @@ pub mod rounds;
 pub mod scene;
 pub mod throughput;
 pub mod timeline;
+
+/// `kvg1, kvsrc to kvdst`: which migration a picture shows.
+pub fn subject(m: &Migration) -> String {
+    let host = |h: &Host| {
+        let name = h.hostname.as_ref().or(h.address.as_ref());
+        name.map_or("unknown".to_owned(), Clone::clone)
+    };
+    format!(
+        "{}, {} to {}",
+        m.guest.name.as_deref().unwrap_or("unknown guest"),
+        host(&m.source),
+        host(&m.destination)
+    )
+}
 
 /// Why a picture cannot be drawn.
 #[derive(Debug, thiserror::Error)]

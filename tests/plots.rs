@@ -1,5 +1,8 @@
 //! Pictures, pages and traces for other viewers: their numbers are the report's.
 
+mod support;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use phasescope::migration::Migration;
@@ -9,6 +12,7 @@ use phasescope::plot::scene::{Scene, Shape};
 use phasescope::plot::{downtime, render, rounds, throughput, timeline};
 use phasescope::report::trace::{otlp, perfetto};
 use phasescope::report::{Report, html};
+use serde_json::Value;
 
 fn report(name: &str) -> Report {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -216,6 +220,162 @@ fn a_page_needs_nothing_else() {
         assert_eq!(page.matches(open).count(), page.matches(close).count());
     }
     assert_eq!(page.matches("<h3>Evidence</h3>").count(), 3);
+}
+
+/// Reports of traces of all kinds: post-copy, several migrations, a cloud's steps.
+fn traced() -> Vec<Report> {
+    [
+        "kvm/kvm-postcopy",
+        "kvm/kvm-repeat",
+        "openstack/os-live-source",
+    ]
+    .iter()
+    .map(|n| support::report(&[support::fixture(&format!("{n}.pcap.zst"))]))
+    .collect()
+}
+
+/// Trace Event Format, "Complete Events": what Perfetto's trace processor takes without an error.
+#[test]
+fn slices_of_a_track_do_not_overlap() {
+    for r in traced() {
+        let trace = perfetto::trace(&r);
+        let events = trace["traceEvents"].as_array().unwrap();
+        let mut tracks: BTreeMap<u64, (u64, Vec<(i64, i64)>)> = BTreeMap::new();
+        let mut slices = vec![];
+        for e in events.iter().filter(|e| e["ph"] == "X") {
+            let ns = |k: &str| (e[k].as_f64().unwrap() * 1e3).round() as i64;
+            let (ts, dur) = (ns("ts"), ns("dur"));
+            let pid = e["pid"].as_u64().unwrap();
+            let track = tracks.entry(e["tid"].as_u64().unwrap()).or_default();
+            assert!(
+                track.1.is_empty() || track.0 == pid,
+                "a track has one process"
+            );
+            track.0 = pid;
+            assert!(track.1.last().is_none_or(|(_, end)| *end <= ts), "{e}");
+            track.1.push((ts, ts + dur));
+            slices.push((pid, e["cat"].as_str().unwrap(), e["name"].as_str().unwrap()));
+        }
+        for m in &r.migrations {
+            let id = u64::from(m.id);
+            assert!(!tracks.contains_key(&id), "that would be the main thread");
+            for p in m.phases.iter().filter(|p| p.duration_ns.is_some()) {
+                assert!(slices.contains(&(id, "phase", p.name.name())));
+                for s in p.sub.iter().filter(|s| s.end.is_some()) {
+                    assert!(slices.contains(&(id, "step", &s.name)));
+                }
+            }
+        }
+        for tid in tracks.keys() {
+            let named = |e: &&Value| e["name"] == "thread_name" && e["tid"] == *tid;
+            assert_eq!(events.iter().filter(named).count(), 1);
+        }
+    }
+}
+
+/// What `ExportTraceServiceRequest` of opentelemetry-proto takes, and what a span's parent is.
+#[test]
+fn otlp_is_as_its_protocol_says() {
+    let hex = |v: &Value, n: usize| {
+        let s = v.as_str().unwrap();
+        assert_eq!(s.len(), n);
+        let lower = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        assert!(s.chars().all(lower) && s.chars().any(|c| c != '0'), "{s}");
+        s.to_owned()
+    };
+    let keys = |v: &Value| -> Vec<String> { v.as_object().unwrap().keys().cloned().collect() };
+    for r in traced() {
+        let request = otlp::request(&r);
+        let lines: Vec<Value> = r
+            .migrations
+            .iter()
+            .flat_map(|m| {
+                let line = otlp::line(&r.capture, m);
+                assert!(line.ends_with('\n') && !line.trim_end().contains('\n'));
+                let line: Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(
+                    line["resourceSpans"][0]["resource"],
+                    request["resourceSpans"][0]["resource"]
+                );
+                line["resourceSpans"][0]["scopeSpans"][0]["spans"]
+                    .as_array()
+                    .unwrap()
+                    .clone()
+            })
+            .collect();
+        let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"]
+            .as_array()
+            .unwrap();
+        assert_eq!(&lines, spans);
+        let time = |s: &Value, k: &str| s[k].as_str().unwrap().parse::<i64>().unwrap();
+        let all: BTreeMap<(String, String), &Value> = spans
+            .iter()
+            .map(|s| ((hex(&s["traceId"], 32), hex(&s["spanId"], 16)), s))
+            .collect();
+        assert_eq!(all.len(), spans.len());
+        let (mut steps, mut within) = (0, 0);
+        for s in spans {
+            for key in keys(s) {
+                let known = [
+                    "traceId",
+                    "spanId",
+                    "parentSpanId",
+                    "name",
+                    "kind",
+                    "startTimeUnixNano",
+                    "endTimeUnixNano",
+                    "attributes",
+                    "status",
+                ];
+                assert!(known.contains(&key.as_str()), "{key}");
+            }
+            // SPAN_KIND_INTERNAL
+            assert_eq!(s["kind"], 1);
+            let (from, to) = (time(s, "startTimeUnixNano"), time(s, "endTimeUnixNano"));
+            assert!(from > 1_700_000_000_000_000_000 && to >= from);
+            for a in s["attributes"].as_array().unwrap() {
+                assert_eq!(keys(a), ["key", "value"]);
+                let value = a["value"].as_object().unwrap();
+                let (kind, value) = value.iter().next().unwrap();
+                let good = match kind.as_str() {
+                    "stringValue" => value.is_string(),
+                    "boolValue" => value.is_boolean(),
+                    "intValue" => value.as_str().is_some_and(|s| s.parse::<i64>().is_ok()),
+                    "doubleValue" => value.is_number(),
+                    _ => false,
+                };
+                assert!(good, "{a}");
+            }
+            let Some(parent) = s.get("parentSpanId") else {
+                continue;
+            };
+            let parent = all[&(hex(&s["traceId"], 32), hex(parent, 16))];
+            assert!(time(parent, "startTimeUnixNano") <= from, "{s}");
+            assert!(to <= time(parent, "endTimeUnixNano"), "{s}");
+            let is_step = |a: &Value| a["key"] == "kind" && a["value"]["stringValue"] == "step";
+            if s["attributes"].as_array().unwrap().iter().any(is_step) {
+                steps += 1;
+                // Of its phase, where that holds all of it.
+                within += usize::from(parent.get("parentSpanId").is_some());
+            }
+        }
+        let phases = r.migrations.iter().flat_map(|m| &m.phases);
+        let told: Vec<_> = phases
+            .flat_map(|p| p.sub.iter().map(move |s| (p, s)))
+            .filter_map(|(p, s)| Some((p, &s.start, s.end.as_ref()?)))
+            .collect();
+        assert_eq!(steps, told.len());
+        let held = told.iter().filter(|(p, from, to)| {
+            let from_first = p
+                .start
+                .as_ref()
+                .is_some_and(|b| b.offset_ns <= from.offset_ns);
+            from_first && p.end.as_ref().is_some_and(|b| to.offset_ns <= b.offset_ns)
+        });
+        assert_eq!(within, held.count());
+        let roots = spans.iter().filter(|s| s.get("parentSpanId").is_none());
+        assert_eq!(roots.count(), r.migrations.len());
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Statistics, comparisons and models on saved reports and on the study's tables.
 
+mod support;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -122,6 +124,44 @@ fn costs_add_up_to_the_wire() {
 }
 
 #[test]
+fn costs_behind_a_switch_to_post_copy() {
+    let file = support::kvm("kvm-postcopy");
+    let m = &support::report(&[file]).migrations[0];
+    let t = m.transfer.as_ref().unwrap();
+    let sum: u64 = cost::split(m).unwrap().iter().map(|c| c.bytes).sum();
+    assert_eq!(Some(sum), cost::total(m));
+    // QEMU's own counters of the bytes before the switch, with the guest stopped, and behind it,
+    // which hold the ends of sections too: 8 bytes each.
+    let truth = support::truth("kvm-postcopy");
+    let counted = &truth["migrations"][0]["summary"];
+    let other = cost::of(m, "later-rounds").unwrap() + cost::of(m, "other-pages").unwrap();
+    assert_eq!(other, 0);
+    for (cause, counter, sections) in [
+        ("first-round", "precopy_bytes", 17),
+        ("stop-and-copy", "downtime_bytes", 0),
+        ("post-copy", "postcopy_bytes", 2),
+    ] {
+        let counted = counted[counter].as_u64().unwrap();
+        assert_eq!(cost::of(m, cause), Some(counted - 8 * sections), "{cause}");
+    }
+    let behind = t
+        .rounds
+        .iter()
+        .filter(|r| cost::pass(t, r) == cost::Pass::PostCopy);
+    let pages: u64 = behind.map(|r| r.pages).sum();
+    assert_eq!(pages, t.postcopy.as_ref().unwrap().pages_after);
+    // A round that the switch cuts belongs to neither side.
+    let mut m = m.clone();
+    let t = m.transfer.as_mut().unwrap();
+    t.rounds[0].end_frame = t.rounds[1].end_frame;
+    let cut = t.rounds[0].bytes;
+    assert_eq!(cost::of(&m, "other-pages"), Some(cut));
+    assert_eq!(cost::of(&m, "first-round"), Some(0));
+    let sum: u64 = cost::split(&m).unwrap().iter().map(|c| c.bytes).sum();
+    assert_eq!(Some(sum), cost::total(&m));
+}
+
+#[test]
 fn groups_and_their_numbers() {
     let runs = Run::of_report("kvm-repeat.json", report("kvm-repeat.json"));
     let by = ["guest".to_owned()];
@@ -193,6 +233,93 @@ fn tables_of_the_program() {
     );
     let unknown = phasescope(&["stats", &a, "--group", "flavor"]);
     assert_eq!(unknown.status.code(), Some(2));
+}
+
+/// Parquet holds the numbers of the CSV, bit by bit.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_is_the_same_table() {
+    use polars::prelude::{CsvReadOptions, ParquetReader, SerReader};
+
+    let folder = std::env::temp_dir().join(format!("phasescope-parquet-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = [fixture("kvm-idle.json"), fixture("kvm-repeat.json")];
+    for more in [None, Some("--observations")] {
+        let write = |format: &str| {
+            let path = folder.join(format!("t.{format}"));
+            let mut all = vec!["stats", &files[0], &files[1], "--group", "guest,run"];
+            all.extend(["--format", format, "-o", path.to_str().unwrap()]);
+            all.extend(more);
+            let out = phasescope(&all);
+            assert!(out.status.success(), "{out:?}");
+            std::fs::File::open(path).unwrap()
+        };
+        let parquet = ParquetReader::new(write("parquet")).finish().unwrap();
+        let csv = CsvReadOptions::default()
+            .into_reader_with_file_handle(write("csv"))
+            .finish()
+            .unwrap();
+        assert!(parquet.height() > 50);
+        assert_eq!(parquet.get_column_names(), csv.get_column_names());
+        for (a, b) in parquet.columns().iter().zip(csv.columns()) {
+            let b = b.cast(a.dtype()).unwrap();
+            for i in 0..parquet.height() {
+                let (a, b) = (a.get(i).unwrap(), b.get(i).unwrap());
+                // A CSV cell does not tell nothing from no letters.
+                assert!(
+                    a == b || (b.is_null() && a.to_string() == "\"\""),
+                    "{a} {b}"
+                );
+            }
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn captures_of_one_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/openstack");
+    let (a, b) = (
+        folder.join("os-live-source.pcap.zst"),
+        folder.join("os-live-switch.pcap.zst"),
+    );
+    let observed = |arguments: &[&str]| {
+        let out =
+            phasescope(&[&["stats", "--observations", "--format", "json"], arguments].concat());
+        assert!(out.status.success(), "{out:?}");
+        serde_json::from_slice::<Value>(&out.stdout).unwrap()
+    };
+    let (one, other) = (a.display().to_string(), b.display().to_string());
+    let together = observed(&[&format!("{one}+{other}")]);
+    // The same as `analyze A B`, and more than A alone knows.
+    let folder = std::env::temp_dir().join(format!("phasescope-with-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let saved = folder.join("os-live-source.json").display().to_string();
+    let done = phasescope(&["analyze", &one, &other, "--format", "json", "-o", &saved]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(together, observed(&[&saved]));
+    assert_ne!(together, observed(&[&one]));
+    // By the manifest: the file's own folder, or a whole path.
+    let manifest = folder.join("runs.csv");
+    let name = "os-live-source.pcap.zst";
+    for with in ["os-live-switch.pcap.zst", &other] {
+        let csv = format!("file,with,load\n{name},{with},25\n");
+        std::fs::write(&manifest, csv).unwrap();
+        let m = manifest.display().to_string();
+        let told = observed(&[&one, "--manifest", &m, "--group", "load"]);
+        let (told, plain) = (told.as_array().unwrap(), together.as_array().unwrap());
+        assert_eq!(told.len(), plain.len());
+        for (t, p) in told.iter().zip(plain) {
+            assert_eq!((&t["metric"], &t["value"]), (&p["metric"], &p["value"]));
+            assert_eq!(t["load"], "25");
+        }
+    }
+    let mixed = phasescope(&["stats", &format!("{one}+{saved}")]);
+    assert_eq!(mixed.status.code(), Some(2), "{mixed:?}");
+    let missing = phasescope(&["stats", &format!("{one}+none.pcap")]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("none.pcap"));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Writing captures: pcap, or pcapng where there are several interfaces; compressed by file
 //! ending; whole or not at all.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use super::{Format, Frame, Interface};
+use crate::whole::WholeFile;
 
 /// Snap length written where the source gives none.
 const DEFAULT_SNAP_LENGTH: u32 = 262_144;
@@ -16,18 +16,16 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A capture file in the making, under a temporary name until [`Writer::finish`].
 pub struct Writer {
-    out: Option<Output>,
+    out: Output,
     format: Format,
     /// Interfaces described so far (pcapng).
     described: u32,
-    path: PathBuf,
-    temporary: PathBuf,
 }
 
 enum Output {
-    Plain(BufWriter<File>),
-    Gzip(flate2::write::GzEncoder<BufWriter<File>>),
-    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+    Plain(WholeFile),
+    Gzip(flate2::write::GzEncoder<WholeFile>),
+    Zstd(zstd::Encoder<'static, WholeFile>),
 }
 
 impl Output {
@@ -40,12 +38,12 @@ impl Output {
     }
 
     fn finish(self) -> io::Result<()> {
-        let mut file = match self {
+        let file = match self {
             Output::Plain(w) => w,
             Output::Gzip(w) => w.finish()?,
             Output::Zstd(w) => w.finish()?,
         };
-        file.flush()
+        file.finish()
     }
 }
 
@@ -55,10 +53,7 @@ impl Writer {
     /// # Errors
     /// The system's.
     pub fn create(path: &Path, format: Format) -> io::Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = BufWriter::with_capacity(1 << 18, File::create(&temporary)?);
+        let file = WholeFile::create(path)?;
         let out = match path.extension().and_then(|e| e.to_str()) {
             Some("gz") => Output::Gzip(flate2::write::GzEncoder::new(
                 file,
@@ -73,11 +68,9 @@ impl Writer {
             _ => Output::Plain(file),
         };
         let mut writer = Self {
-            out: Some(out),
+            out,
             format,
             described: 0,
-            path: path.to_owned(),
-            temporary,
         };
         if format == Format::Pcapng {
             // Section header: block length, byte-order magic, version 1.0, length unknown.
@@ -91,10 +84,7 @@ impl Writer {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.out {
-            Some(out) => out.writer().write_all(bytes),
-            None => Ok(()),
-        }
+        self.out.writer().write_all(bytes)
     }
 
     /// A pcapng block around a body whose length is a multiple of four.
@@ -184,18 +174,8 @@ impl Writer {
     ///
     /// # Errors
     /// The system's.
-    pub fn finish(mut self) -> io::Result<()> {
-        if let Some(out) = self.out.take() {
-            out.finish()?;
-        }
-        std::fs::rename(&self.temporary, &self.path)
-    }
-}
-
-impl Drop for Writer {
-    /// A file that was not finished leaves nothing behind.
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.temporary);
+    pub fn finish(self) -> io::Result<()> {
+        self.out.finish()
     }
 }
 

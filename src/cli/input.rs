@@ -1,14 +1,13 @@
 //! The options that every command shares which reads captures.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use phasescope::capture::{self, Capture};
 
+use super::progress::{self, ProgressLine};
 use super::{Failure, output};
 
 /// Which captures to read, and how.
@@ -130,16 +129,9 @@ pub(crate) fn warn_of_damage(capture: &Capture) {
 
 /// Draws progress, and hears of Ctrl-C.
 pub(crate) struct Watch {
-    show: bool,
-    drawn: Option<Instant>,
+    line: ProgressLine,
     stop: Arc<AtomicBool>,
-    begun: Instant,
 }
-
-/// Between two drawings.
-const EVERY: Duration = Duration::from_millis(100);
-/// Shorter work shows nothing.
-const AFTER: Duration = Duration::from_millis(500);
 
 impl Watch {
     fn new(quiet: bool) -> Self {
@@ -149,27 +141,17 @@ impl Watch {
         let _ = signal_hook::flag::register_conditional_default(signal, stop.clone());
         let _ = signal_hook::flag::register(signal, stop.clone());
         Self {
-            show: !quiet && io::stderr().is_terminal(),
-            drawn: None,
+            line: ProgressLine::new(quiet),
             stop,
-            begun: Instant::now(),
         }
     }
 
     /// Shall reading go on?
     pub(crate) fn proceed(&mut self, capture: &Capture) -> bool {
-        if self.show
-            && self.begun.elapsed() > AFTER
-            && self.drawn.is_none_or(|d| d.elapsed() > EVERY)
-        {
-            self.drawn = Some(Instant::now());
+        self.line.draw(|| {
             let (read, total) = capture.progress();
-            let mib = read >> 20;
-            let _ = match total.filter(|t| *t > 0) {
-                Some(t) => write!(io::stderr(), "\r{:3}% of {} MiB ", read * 100 / t, t >> 20),
-                None => write!(io::stderr(), "\r{mib} MiB "),
-            };
-        }
+            progress::bytes(read, total)
+        });
         !self.stopped()
     }
 
@@ -180,9 +162,7 @@ impl Watch {
 
     /// Removes the drawing.
     pub(crate) fn clear(&self) {
-        if self.drawn.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.line.clear();
         if self.stopped() {
             output::complain("interrupted; this is what was found so far");
         }

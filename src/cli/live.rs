@@ -1,21 +1,24 @@
 //! `phasescope live`
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use phasescope::capture::Capture;
+use phasescope::capture::{self, Capture};
 use phasescope::live::device::{self, LiveDevice};
+use phasescope::live::devices::Devices;
 use phasescope::live::dpmi::{Address, DpmiStream};
 use phasescope::live::lines::LineFormat;
 use phasescope::live::monitor::{Ending, Monitor, Options};
 use phasescope::live::record::{self, Recorder, Rotation};
 use phasescope::live::replay::{Replay, Speed};
 use phasescope::live::source::{Source, SourceError};
+use phasescope::live::stamps::{self, Stamps};
 use phasescope::live::{metrics, privileges, tui};
 
 use super::output::{Output, color, complain};
@@ -32,9 +35,10 @@ use super::{EXIT_CODES, Failure, exit};
 #[command(group(ArgGroup::new("source").required(true)
     .args(["interface", "dpmi", "replay", "list_devices"])))]
 pub(crate) struct Live {
-    /// Capture on this device; `any` is all of them
+    /// Capture on this device; `any` is all of them; may be given several times: a packet that
+    /// several devices saw counts once
     #[arg(short, long, value_name = "DEVICE")]
-    interface: Option<String>,
+    interface: Vec<String>,
 
     /// Listen to a DPMI stream: eth1/01:00:00:00:00:01 or udp://239.0.0.1:2064
     #[arg(long, value_name = "ADDRESS")]
@@ -56,6 +60,20 @@ pub(crate) struct Live {
     #[arg(short, long, value_name = "BYTES", requires = "interface",
         value_parser = clap::value_parser!(u32).range(64..=262_144))]
     snap_length: Option<u32>,
+
+    /// Whose clock stamps the packets: host, adapter or adapter_unsynced
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "TYPE",
+        default_value = "host",
+        requires = "interface"
+    )]
+    time_stamp_type: Stamps,
+
+    /// List the types of time stamps that the devices have
+    #[arg(short = 'J', long, requires = "interface")]
+    list_time_stamp_types: bool,
 
     /// After the device is open, go on as this user; by default whoever called sudo
     #[arg(long, value_name = "USER")]
@@ -98,6 +116,11 @@ pub(crate) struct Live {
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
 
+    /// Append each finished migration to this file: OpenTelemetry traces (OTLP), one JSON object a
+    /// line, as a collector's otlpjsonfile receiver reads them
+    #[arg(long, value_name = "FILE")]
+    otlp: Option<PathBuf>,
+
     /// At the end, write the report of everything as JSON into this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -121,6 +144,15 @@ fn failed(e: &SourceError) -> Failure {
     Failure::Other(e.to_string())
 }
 
+/// A file of lines, to be continued.
+fn lines_of(path: &Path) -> Result<File, Failure> {
+    let file = File::options().append(true).create(true).open(path);
+    file.map_err(|source| Failure::Write {
+        name: path.display().to_string(),
+        source,
+    })
+}
+
 impl Live {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         if self.list_devices {
@@ -130,6 +162,9 @@ impl Live {
             }
             out.finish()?;
             return Ok(exit::FOUND);
+        }
+        if self.list_time_stamp_types {
+            return self.list_stamps();
         }
         if !self.headless && !io::stdout().is_terminal() {
             return Err(Failure::Other(
@@ -164,15 +199,36 @@ impl Live {
         }
     }
 
+    fn list_stamps(&self) -> Result<u8, Failure> {
+        let mut out = Output::open(None)?;
+        for name in &self.interface {
+            let all = stamps::supported(name);
+            let all = all.map_err(|e| Failure::Other(format!("{name}: {e}")))?;
+            for (_, stamp, what) in all {
+                out.put(&format!("{name:<16} {stamp:<16} {what}\n"))?;
+            }
+        }
+        out.finish()?;
+        Ok(exit::FOUND)
+    }
+
     fn open(&self) -> Result<Box<dyn Source>, Failure> {
-        if let Some(name) = &self.interface {
-            let settings = device::Settings {
-                name: name.clone(),
-                filter: self.filter.clone(),
-                snap_length: self.snap_length,
-            };
-            let device = LiveDevice::open(&settings).map_err(|e| failed(&e))?;
-            return Ok(Box::new(device));
+        let mut names: Vec<&String> = vec![];
+        for name in &self.interface {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let settings = names.into_iter().map(|name| device::Settings {
+            name: name.clone(),
+            filter: self.filter.clone(),
+            snap_length: self.snap_length,
+            stamps: self.time_stamp_type,
+        });
+        match settings.collect::<Vec<_>>().as_slice() {
+            [] => {}
+            [one] => return Ok(Box::new(LiveDevice::open(one).map_err(|e| failed(&e))?)),
+            all => return Ok(Box::new(Devices::open(all).map_err(|e| failed(&e))?)),
         }
         if let Some(address) = &self.dpmi {
             let stream = DpmiStream::open(address).map_err(|e| failed(&e))?;
@@ -201,6 +257,12 @@ impl Live {
             scrub: self.scrub,
         };
         let first = settings.file(1);
+        if self.interface.len() > 1 && settings.format() != capture::Format::Pcapng {
+            return Err(Failure::Usage(format!(
+                "{}: pcap holds the packets of one device only; pcapng those of several",
+                path.display()
+            )));
+        }
         let ending = path.extension().and_then(|e| e.to_str());
         if matches!(ending, Some("gz" | "zst")) {
             return Err(Failure::Other(format!(
@@ -235,6 +297,10 @@ impl Live {
             recorder: self.recorder()?,
             lines: self.headless.then_some(format),
             view_every: every,
+            otlp: match &self.otlp {
+                None => None,
+                Some(path) => Some(Box::new(lines_of(path)?)),
+            },
         };
         let monitor = Monitor::start(source, options).map_err(|e| Failure::Other(e.to_string()))?;
         if let Some(address) = self.metrics {
@@ -296,11 +362,11 @@ impl Live {
         if let Some(n) = health.dropped_packets.filter(|n| *n > 0) {
             complain(&format!("warning: {n} packets were dropped"));
         }
-        if let (Some(e), Some(path)) = (ending.recorder, &self.write) {
-            return Err(Failure::Write {
-                name: path.display().to_string(),
-                source: e,
-            });
+        for (failed, path) in [(ending.recorder, &self.write), (ending.otlp, &self.otlp)] {
+            if let (Some(source), Some(path)) = (failed, path) {
+                let name = path.display().to_string();
+                return Err(Failure::Write { name, source });
+            }
         }
         match ending.source {
             Some(e) => Err(failed(&e)),

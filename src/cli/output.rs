@@ -1,8 +1,9 @@
 //! Data on standard output or into a file, words for people on standard error.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+
+use phasescope::whole::WholeFile;
 
 use super::Failure;
 
@@ -58,11 +59,14 @@ pub(crate) fn picture(
 /// Where the data goes; a file is written whole or not at all.
 pub(crate) enum Output {
     Stdout(BufWriter<io::StdoutLock<'static>>),
-    File {
-        out: BufWriter<File>,
-        path: PathBuf,
-        temporary: PathBuf,
-    },
+    File(WholeFile, PathBuf),
+}
+
+fn failed(name: &Path, source: io::Error) -> Failure {
+    Failure::Write {
+        name: name.display().to_string(),
+        source,
+    }
 }
 
 impl Output {
@@ -70,26 +74,15 @@ impl Output {
         let Some(path) = path.filter(|p| *p != Path::new("-")) else {
             return Ok(Output::Stdout(BufWriter::new(io::stdout().lock())));
         };
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(|source| Failure::Write {
-            name: path.display().to_string(),
-            source,
-        })?;
-        Ok(Output::File {
-            out: BufWriter::new(file),
-            path: path.to_owned(),
-            temporary,
-        })
+        let file = WholeFile::create(path).map_err(|e| failed(path, e))?;
+        Ok(Output::File(file, path.to_owned()))
     }
 
-    fn failed(&self, source: io::Error) -> Failure {
-        let name = match self {
-            Output::Stdout(_) => "standard output".to_owned(),
-            Output::File { path, .. } => path.display().to_string(),
-        };
-        Failure::Write { name, source }
+    fn writer(&mut self) -> (&mut dyn Write, &Path) {
+        match self {
+            Output::Stdout(w) => (w, Path::new("standard output")),
+            Output::File(w, path) => (w, path),
+        }
     }
 
     pub(crate) fn put(&mut self, s: &str) -> Result<(), Failure> {
@@ -97,41 +90,23 @@ impl Output {
     }
 
     pub(crate) fn put_bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let done = match self {
-            Output::Stdout(w) => w.write_all(bytes),
-            Output::File { out, .. } => out.write_all(bytes),
-        };
-        done.map_err(|e| self.failed(e))
+        let (w, name) = self.writer();
+        w.write_all(bytes).map_err(|e| failed(name, e))
     }
 
     /// What was put so far goes out.
     #[cfg(feature = "live")]
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        let done = match self {
-            Output::Stdout(w) => w.flush(),
-            Output::File { out, .. } => out.flush(),
-        };
-        done.map_err(|e| self.failed(e))
+        let (w, name) = self.writer();
+        w.flush().map_err(|e| failed(name, e))
     }
 
-    pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        let done = match &mut self {
-            Output::Stdout(w) => w.flush(),
-            Output::File {
-                out,
-                path,
-                temporary,
-            } => out.flush().and_then(|()| std::fs::rename(temporary, path)),
-        };
-        done.map_err(|e| self.failed(e))
-    }
-}
-
-impl Drop for Output {
-    /// What was not finished leaves nothing behind.
-    fn drop(&mut self) {
-        if let Output::File { temporary, .. } = self {
-            let _ = std::fs::remove_file(temporary);
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        match self {
+            Output::Stdout(mut w) => w
+                .flush()
+                .map_err(|e| failed(Path::new("standard output"), e)),
+            Output::File(w, path) => w.finish().map_err(|e| failed(&path, e)),
         }
     }
 }

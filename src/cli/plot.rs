@@ -115,20 +115,6 @@ impl Plot {
     }
 }
 
-/// `kvg1, kvsrc to kvdst`: which migration a picture shows.
-pub(crate) fn subject_name(m: &Migration) -> String {
-    let host = |h: &phasescope::migration::Host| {
-        let name = h.hostname.as_ref().or(h.address.as_ref());
-        name.map_or("unknown".to_owned(), Clone::clone)
-    };
-    format!(
-        "{}, {} to {}",
-        m.guest.name.as_deref().unwrap_or("unknown guest"),
-        host(&m.source),
-        host(&m.destination)
-    )
-}
-
 impl One {
     fn run(&self, what: &str, draw: Draw) -> Result<u8, Failure> {
         let path: Option<&Path> = self.output.as_deref();
@@ -141,7 +127,7 @@ impl One {
         let title = self
             .title
             .clone()
-            .unwrap_or_else(|| format!("{what}: {}", subject_name(m)));
+            .unwrap_or_else(|| format!("{what}: {}", phasescope::plot::subject(m)));
         picture(&draw(m, series, &title)?, path)?;
         Ok(exit::FOUND)
     }

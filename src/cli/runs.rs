@@ -1,27 +1,28 @@
 //! The options that every command shares which reads many runs: traces to analyse, or reports
 //! that were saved.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use phasescope::analysis;
 use phasescope::capture::Capture;
 use phasescope::report::Report;
-use phasescope::stats::factors::{Levels, Manifest, Pattern, Sources};
+use phasescope::stats::factors::{Levels, Manifest, Pattern, Sources, TOGETHER};
 use phasescope::stats::runs::{BUILT_IN, Run};
 
 use super::Failure;
 use super::output::complain;
+use super::progress::{self, ProgressLine};
 
 /// Which runs, and what was varied between them.
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
     /// Traces (every file is a capture of its own) or saved reports (`analyze --format json`).
-    #[arg(required = true, value_name = "FILE")]
+    /// `A+B` reads captures of the same run as one, in time order.
+    #[arg(required = true, value_name = "FILE[+FILE]")]
     files: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -38,7 +39,9 @@ pub(crate) struct Factors {
     #[arg(long = "factor", value_name = "NAME=VALUE")]
     given: Vec<String>,
 
-    /// A CSV table of factors: a column `file`, one column for each factor.
+    /// A CSV table of factors: a column `file`, one column for each factor. A column `with` names
+    /// captures of the same run, which are read together with `file` (paths from its folder, `+`
+    /// between them).
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 
@@ -67,7 +70,9 @@ impl Runs {
     /// Reads them all, with their factors.
     pub(crate) fn load(&self) -> Result<Vec<Run>, Failure> {
         let sources = self.factors.sources()?;
-        let mut runs = self.work.load(&self.files)?;
+        let mut runs = self
+            .work
+            .load_with(&self.files, sources.manifest.as_ref())?;
         for stranger in sources.apply(&mut runs) {
             complain(&format!(
                 "warning: {stranger}: neither in the manifest nor of the pattern; its factors are empty"
@@ -154,53 +159,92 @@ pub(crate) fn read_report(path: &Path) -> Result<Report, Failure> {
     Ok(report)
 }
 
+/// The files of one run.
+struct Together(Vec<PathBuf>);
+
+impl Together {
+    /// As given: one file, or several with [`TOGETHER`] between them; a file whose own name has
+    /// that sign is one file. The manifest may add others.
+    fn new(given: &Path, manifest: Option<&Manifest>) -> Self {
+        let mut files = match given.to_str() {
+            Some(s) if s.contains(TOGETHER) && !given.exists() => {
+                s.split(TOGETHER).map(PathBuf::from).collect()
+            }
+            _ => vec![given.to_owned()],
+        };
+        if let (Some(m), Some(first)) = (manifest, files.first()) {
+            let folder = first.parent().unwrap_or(Path::new(""));
+            let with = m.with(&first.display().to_string()).iter();
+            let with: Vec<PathBuf> = with.map(|f| folder.join(f)).collect();
+            files.extend(
+                with.into_iter()
+                    .filter(|f| !files.contains(f))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        Self(files)
+    }
+
+    /// The first file stands for all.
+    fn name(&self) -> String {
+        let first = self.0.first();
+        first.map_or_else(String::new, |f| f.display().to_string())
+    }
+}
+
 /// What the workers tell of their progress.
 struct Progress {
-    show: bool,
-    files: usize,
+    line: ProgressLine,
+    runs: usize,
     done: AtomicUsize,
-    bytes: AtomicU64,
-    drawn: Mutex<Instant>,
-    begun: Instant,
+    read: AtomicU64,
+    /// Size of all files, where it is known.
+    total: Option<u64>,
 }
 
 impl Progress {
-    /// Draws, at most ten times a second, and not in the first half.
-    fn draw(&self) {
-        if !self.show || self.begun.elapsed() < Duration::from_millis(500) {
-            return;
-        }
-        let Ok(mut drawn) = self.drawn.try_lock() else {
-            return;
+    fn new(runs: &[Together], quiet: bool) -> Self {
+        let size = |f: &PathBuf| {
+            let m = std::fs::metadata(f).ok();
+            m.filter(std::fs::Metadata::is_file).map(|m| m.len())
         };
-        if drawn.elapsed() < Duration::from_millis(100) {
-            return;
+        Self {
+            line: ProgressLine::new(quiet),
+            runs: runs.len(),
+            done: AtomicUsize::new(0),
+            read: AtomicU64::new(0),
+            total: runs.iter().flat_map(|r| &r.0).map(size).sum(),
         }
-        *drawn = Instant::now();
-        let _ = write!(
-            io::stderr(),
-            "\r{} of {} files, {} MiB ",
-            self.done.load(Ordering::Relaxed),
-            self.files,
-            self.bytes.load(Ordering::Relaxed) >> 20
-        );
+    }
+
+    fn draw(&self) {
+        self.line.draw(|| {
+            let bytes = progress::bytes(self.read.load(Ordering::Relaxed), self.total);
+            let done = self.done.load(Ordering::Relaxed);
+            format!("{bytes}, {done} of {} runs", self.runs)
+        });
     }
 }
 
-/// The report of one file, and what was wrong with the file.
+/// The report of one run, and what was wrong with its files.
 type Read1 = Result<(Report, Vec<String>), Failure>;
 
-fn read(path: &Path, progress: &Progress) -> Read1 {
-    if is_report(path) {
-        return Ok((read_report(path)?, vec![]));
+fn read(files: &Together, progress: &Progress) -> Read1 {
+    if let Some(report) = files.0.iter().find(|f| is_report(f)) {
+        if files.0.len() > 1 {
+            return Err(Failure::Usage(format!(
+                "{}: a saved report stands alone",
+                report.display()
+            )));
+        }
+        return Ok((read_report(report)?, vec![]));
     }
-    let mut capture = Capture::open(&[path.to_owned()])?;
+    let mut capture = Capture::open(&files.0)?;
     let mut counted = 0;
     let report = analysis::analyze(&mut capture, |c| {
         let (read, _) = c.progress();
-        progress
-            .bytes
-            .fetch_add(read.saturating_sub(counted), Ordering::Relaxed);
+        let more = read.saturating_sub(counted);
+        progress.read.fetch_add(more, Ordering::Relaxed);
         counted = read.max(counted);
         progress.draw();
         true
@@ -218,27 +262,29 @@ fn read(path: &Path, progress: &Progress) -> Read1 {
 }
 
 impl Work {
-    /// Reads files side by side; the runs come in the order of the files.
+    /// Reads runs side by side; they come in the order of the files.
     pub(crate) fn load(&self, files: &[PathBuf]) -> Result<Vec<Run>, Failure> {
+        self.load_with(files, None)
+    }
+
+    fn load_with(
+        &self,
+        files: &[PathBuf],
+        manifest: Option<&Manifest>,
+    ) -> Result<Vec<Run>, Failure> {
+        let all: Vec<Together> = files.iter().map(|f| Together::new(f, manifest)).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.jobs.unwrap_or(cores).clamp(1, files.len().max(1));
-        let progress = Progress {
-            show: !self.quiet && io::stderr().is_terminal(),
-            files: files.len(),
-            done: AtomicUsize::new(0),
-            bytes: AtomicU64::new(0),
-            drawn: Mutex::new(Instant::now()),
-            begun: Instant::now(),
-        };
+        let jobs = self.jobs.unwrap_or(cores).clamp(1, all.len().max(1));
+        let progress = Progress::new(&all, self.quiet);
         let next = AtomicUsize::new(0);
-        let results: Vec<Mutex<Option<Read1>>> = files.iter().map(|_| Mutex::new(None)).collect();
+        let results: Vec<Mutex<Option<Read1>>> = all.iter().map(|_| Mutex::new(None)).collect();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     loop {
                         let i = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(path) = files.get(i) else { break };
-                        let result = read(path, &progress);
+                        let Some(files) = all.get(i) else { break };
+                        let result = read(files, &progress);
                         if let Ok(mut slot) = results[i].lock() {
                             *slot = Some(result);
                         }
@@ -248,12 +294,10 @@ impl Work {
                 });
             }
         });
-        if progress.show && progress.begun.elapsed() > Duration::from_millis(500) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        progress.line.clear();
         let mut runs = vec![];
-        for (path, slot) in files.iter().zip(results) {
-            let name = path.display().to_string();
+        for (files, slot) in all.iter().zip(results) {
+            let name = files.name();
             let result = slot.into_inner().ok().flatten();
             let (report, warnings) = result.unwrap_or_else(|| {
                 Err(Failure::Other(format!("{name}: the analysis broke off")))

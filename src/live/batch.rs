@@ -62,18 +62,23 @@ impl Batch {
 
     /// Its frames in order.
     pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
-        let mut from = 0;
-        self.heads.iter().map(move |h| {
-            let data = self.bytes.get(from..h.end).unwrap_or_default();
-            from = h.end;
-            Frame {
-                number: h.number,
-                time: h.time,
-                interface: h.interface,
-                link: h.link,
-                wire_len: h.wire_len,
-                data,
-            }
+        (0..self.len()).filter_map(|n| self.frame(n))
+    }
+
+    /// One of them, counted from 0.
+    pub fn frame(&self, n: usize) -> Option<Frame<'_>> {
+        let from = match n.checked_sub(1) {
+            Some(before) => self.heads.get(before)?.end,
+            None => 0,
+        };
+        let h = self.heads.get(n)?;
+        Some(Frame {
+            number: h.number,
+            time: h.time,
+            interface: h.interface,
+            link: h.link,
+            wire_len: h.wire_len,
+            data: self.bytes.get(from..h.end).unwrap_or_default(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pcap::{Active, Capture, Device, Precision};
 
 use super::source::{Outlet, Shared, Source, SourceError};
+use super::stamps::{self, Stamps};
 use crate::capture::{FileSummary, Frame, Interface, LinkType, MAX_FRAME};
 use crate::time::Timestamp;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub filter: Option<String>,
     /// Bytes captured of each frame; `None` is all.
     pub snap_length: Option<u32>,
+    /// Whose clock.
+    pub stamps: Stamps,
 }
 
 /// An open device.
@@ -41,18 +44,15 @@ pub struct LiveDevice {
     snap_length: u32,
 }
 
-/// Wraps around after 32 bits; this does not.
+/// A counter that wraps around after 32 bits.
 #[derive(Debug, Clone, Copy, Default)]
-struct Wide {
-    last: u32,
-    sum: u64,
-}
+struct Counter(u32);
 
-impl Wide {
-    fn now(&mut self, value: u32) -> u64 {
-        self.sum += u64::from(value.wrapping_sub(self.last));
-        self.last = value;
-        self.sum
+impl Counter {
+    /// How much more it is than the last time.
+    fn more(&mut self, value: u32) -> u64 {
+        let last = std::mem::replace(&mut self.0, value);
+        u64::from(value.wrapping_sub(last))
     }
 }
 
@@ -85,6 +85,23 @@ fn refused(name: &str, e: &pcap::Error) -> SourceError {
     }
 }
 
+/// Has the device time stamps of this type?
+fn check_stamps(name: &str, wanted: Stamps) -> Result<(), SourceError> {
+    if wanted == Stamps::default() {
+        return Ok(());
+    }
+    let reason = match stamps::supported(name) {
+        Ok(all) if all.iter().any(|(s, ..)| *s == wanted) => return Ok(()),
+        Ok(_) => format!(
+            "no time stamps of type {}; -J lists the types",
+            wanted.name()
+        ),
+        Err(e) => format!("cannot tell its types of time stamps: {e}"),
+    };
+    let name = name.to_owned();
+    Err(SourceError::Device { name, reason })
+}
+
 impl LiveDevice {
     /// Opens it: every frame, also those for others, with nanoseconds.
     ///
@@ -93,6 +110,7 @@ impl LiveDevice {
     pub fn open(settings: &Settings) -> Result<Self, SourceError> {
         let name = settings.name.as_str();
         let failed = |e: pcap::Error| refused(name, &e);
+        check_stamps(name, settings.stamps)?;
         let snap_length = settings.snap_length.unwrap_or(MAX_FRAME as u32);
         let mut capture = Capture::from_device(name)
             .map_err(failed)?
@@ -101,6 +119,7 @@ impl LiveDevice {
             .buffer_size(RING_BYTES)
             .timeout(BLOCK_WAIT_MS)
             .precision(PRECISION)
+            .tstamp_type(settings.stamps.of_pcap())
             .open()
             .map_err(failed)?;
         if let Some(filter) = &settings.filter {
@@ -118,6 +137,11 @@ impl LiveDevice {
             link,
             snap_length,
         })
+    }
+
+    /// What its frames begin with.
+    pub(super) fn link(&self) -> LinkType {
+        self.link
     }
 
     /// Its interface, for those who record.
@@ -143,7 +167,7 @@ impl LiveDevice {
         mut give: impl FnMut(Timestamp, u32, &[u8]),
         mut idle: impl FnMut() -> bool,
     ) -> Result<(), SourceError> {
-        let (mut kernel, mut interface) = (Wide::default(), Wide::default());
+        let (mut kernel, mut interface) = (Counter::default(), Counter::default());
         let mut asked: Option<Instant> = None;
         loop {
             let done = self.capture.dispatch(Some(CALL_FRAMES), |packet| {
@@ -154,8 +178,8 @@ impl LiveDevice {
             if stopped || asked.is_none_or(|a| a.elapsed() > STATS_EVERY) {
                 asked = Some(Instant::now());
                 if let Ok(s) = self.capture.stats() {
-                    let k = kernel.now(s.dropped);
-                    shared.device_drops(k, interface.now(s.if_dropped));
+                    let k = kernel.more(s.dropped);
+                    shared.device_drops(k, interface.more(s.if_dropped));
                 }
             }
             if !idle() || stopped {

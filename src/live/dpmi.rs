@@ -168,7 +168,7 @@ impl DpmiStream {
                 let settings = Settings {
                     name: device.clone(),
                     filter: Some(format!("ether proto {STREAM:#06x} and ether dst {group}")),
-                    snap_length: None,
+                    ..Settings::default()
                 };
                 Ok(Self {
                     name: format!("dpmi {device}/{group}"),

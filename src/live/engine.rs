@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::view::{Load, SAMPLE_NS, Shown, View};
+use super::view::{Load, SAMPLE_NS, Shown, View, page_bytes};
 use crate::analysis::Analysis;
 use crate::capture::{FileSummary, Frame};
 use crate::dissect::Event;
 use crate::migration::{Migration, Role};
-use crate::report::Report;
+use crate::report::{CaptureSummary, Report};
 use crate::time::Timestamp;
 
 /// Samples kept of one throughput: two minutes.
@@ -63,6 +63,8 @@ pub struct Engine {
     finished: Arc<Vec<Shown>>,
     /// Migrations of the analysis that have been told.
     told: usize,
+    /// Of the finished ones, those at the end that [`Engine::fresh`] has not given yet.
+    unseen: usize,
     forgotten: u64,
 }
 
@@ -135,14 +137,29 @@ impl Engine {
                 key: u64::from(m.id),
                 phase: None,
                 series: series(&self.streams, m),
+                page_bytes: page_bytes(m),
                 migration: Arc::new(m.clone()),
             });
         }
+        self.unseen += self.analysis.migrations().len() - self.told;
         let surplus = finished.len().saturating_sub(MAX_FINISHED);
         finished.drain(..surplus);
         self.analysis.forget(surplus);
         self.forgotten += surplus as u64;
         self.told = self.analysis.migrations().len();
+    }
+
+    /// Finished migrations since this was asked last; of many the latest.
+    pub fn fresh(&mut self) -> Vec<Shown> {
+        let n = std::mem::take(&mut self.unseen).min(self.finished.len());
+        self.finished[self.finished.len() - n..].to_vec()
+    }
+
+    /// The capture so far.
+    pub fn summary(&self) -> CaptureSummary {
+        let mut capture = self.analysis.summary(&[]);
+        self.describe(&mut capture);
+        capture
     }
 
     /// Everything as it is now.
@@ -156,11 +173,11 @@ impl Engine {
                 key: r.key | 1 << 63,
                 phase: r.phase,
                 series: series(&self.streams, &r.migration),
+                page_bytes: r.page_bytes,
                 migration: Arc::new(r.migration),
             })
             .collect();
-        let mut capture = self.analysis.summary(&[]);
-        self.describe(&mut capture);
+        let mut capture = self.summary();
         capture.health.dropped_packets = Some(load.drops.unseen());
         View {
             source: self.source.join(", "),
@@ -176,7 +193,7 @@ impl Engine {
         }
     }
 
-    fn describe(&self, capture: &mut crate::report::CaptureSummary) {
+    fn describe(&self, capture: &mut CaptureSummary) {
         capture.files.clone_from(&self.source);
         self.kind.clone_into(&mut capture.format);
     }

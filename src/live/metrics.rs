@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::view::{View, outcome};
+use super::view::{View, outcome, page_bytes};
 use crate::migration::Migration;
 
 /// Upper bounds of the buckets, seconds.
@@ -87,7 +87,7 @@ impl Tally {
         }
         if let Some(t) = &m.transfer {
             self.pages += t.pages.normal + t.pages.zero + t.pages.xbzrle + t.pages.compressed;
-            self.page_bytes += t.page_bytes;
+            self.page_bytes += page_bytes(m);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The threads: source, analysis, recorder; and what others may ask of them.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,9 @@ use super::metrics::{Board, Tally};
 use super::record::Recorder;
 use super::source::{Message, Outlet, QUEUE, Shared, Source, SourceError};
 use super::view::{Load, View};
-use crate::report::Report;
+use crate::migration::{Migration, OutcomeKind};
+use crate::report::trace::otlp;
+use crate::report::{CaptureSummary, Report};
 
 /// Where no frame comes, the analysis looks at the clock so often.
 const TICK: Duration = Duration::from_millis(50);
@@ -32,6 +34,8 @@ pub struct Options {
     pub lines: Option<LineFormat>,
     /// Show a view so often.
     pub view_every: Option<Duration>,
+    /// Write each finished migration there, as a line of OTLP's JSON.
+    pub otlp: Option<Box<dyn Write + Send>>,
 }
 
 /// How it ended.
@@ -43,6 +47,15 @@ pub struct Ending {
     pub source: Option<SourceError>,
     /// Why not all was recorded, if so.
     pub recorder: Option<io::Error>,
+    /// Why not all OTLP lines were written, if so.
+    pub otlp: Option<io::Error>,
+}
+
+/// What the analysis leaves.
+struct Done {
+    report: Report,
+    source: Option<SourceError>,
+    otlp: Option<io::Error>,
 }
 
 /// A capture that runs.
@@ -52,15 +65,32 @@ pub struct Monitor {
     lines: Option<(Receiver<String>, Arc<AtomicUsize>)>,
     waker: Option<Box<dyn Fn() + Send>>,
     source: JoinHandle<()>,
-    analysis: JoinHandle<(Report, Option<SourceError>)>,
+    analysis: JoinHandle<Done>,
     recorder: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// Tells the others when its thread panics.
+struct Obituary(Arc<Shared>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.die();
+        }
+    }
 }
 
 fn spawn<T: Send + 'static>(
     name: &str,
+    shared: &Arc<Shared>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(f)
+    let obituary = Obituary(shared.clone());
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || {
+        let _obituary = obituary;
+        f()
+    })
 }
 
 impl Monitor {
@@ -74,8 +104,10 @@ impl Monitor {
         let (to_recorder, recorder) = match options.recorder {
             Some(recorder) => {
                 let (tx, rx): (SyncSender<Arc<Batch>>, _) = sync_channel(QUEUE);
-                let shared = shared.clone();
-                let thread = spawn("recorder", move || recorder.run(&rx, &shared))?;
+                let for_recorder = shared.clone();
+                let thread = spawn("recorder", &shared, move || {
+                    recorder.run(&rx, &for_recorder)
+                })?;
                 (Some(tx), Some(thread))
             }
             None => (None, None),
@@ -107,13 +139,14 @@ impl Monitor {
             voice,
             every: options.view_every,
             ticks: !source.waits(),
+            otlp: options.otlp.map(Spans::new),
         };
         let waker = source.waker();
-        let analysis = spawn("analysis", move || work.run(&batches))?;
+        let analysis = spawn("analysis", &shared, move || work.run(&batches))?;
         let end = to_analysis.clone();
         let mut out = Outlet::new(shared.clone(), to_analysis, to_recorder, source.waits());
         let for_source = shared.clone();
-        let source = spawn("capture", move || {
+        let source = spawn("capture", &shared, move || {
             let done = source.run(&mut out, &for_source);
             out.flush();
             let (files, error) = match done {
@@ -158,6 +191,11 @@ impl Monitor {
         self.shared.hold(hold);
     }
 
+    /// A thread has died of a panic, which has told why.
+    pub fn has_died(&self) -> bool {
+        self.shared.has_died()
+    }
+
     /// Nothing more will happen.
     pub fn is_over(&self) -> bool {
         self.analysis.is_finished()
@@ -182,7 +220,7 @@ impl Monitor {
         }
         let died = |what: &str| format!("internal error: the {what} thread has died");
         let source = self.source.join();
-        let (report, error) = self.analysis.join().map_err(|_| died("analysis"))?;
+        let done = self.analysis.join().map_err(|_| died("analysis"))?;
         source.map_err(|_| died("capture"))?;
         let recorder = match self.recorder.map(JoinHandle::join) {
             Some(done) => done.map_err(|_| died("recorder"))?.err(),
@@ -192,9 +230,10 @@ impl Monitor {
             lines.try_iter().for_each(&mut rest);
         }
         Ok(Ending {
-            report,
-            source: error,
+            report: done.report,
+            source: done.source,
             recorder,
+            otlp: done.otlp,
         })
     }
 }
@@ -231,6 +270,28 @@ impl Voice {
     }
 }
 
+/// Writes finished migrations as lines of OTLP's JSON, which a collector's `otlpjsonfile` receiver
+/// reads.
+struct Spans {
+    out: Box<dyn Write + Send>,
+    failed: Option<io::Error>,
+}
+
+impl Spans {
+    fn new(out: Box<dyn Write + Send>) -> Self {
+        Self { out, failed: None }
+    }
+
+    fn migration(&mut self, m: &Migration, capture: &CaptureSummary) {
+        if self.failed.is_some() {
+            return;
+        }
+        let line = otlp::line(capture, m);
+        let done = self.out.write_all(line.as_bytes());
+        self.failed = done.and_then(|()| self.out.flush()).err();
+    }
+}
+
 /// The analysis thread's.
 struct Work {
     engine: Engine,
@@ -239,10 +300,11 @@ struct Work {
     voice: Option<Voice>,
     every: Option<Duration>,
     ticks: bool,
+    otlp: Option<Spans>,
 }
 
 impl Work {
-    fn run(mut self, batches: &Receiver<Message>) -> (Report, Option<SourceError>) {
+    fn run(mut self, batches: &Receiver<Message>) -> Done {
         // The last frame's time by its own clock, and when it came by ours.
         let mut latest = (self.engine.now(), Instant::now());
         let mut shown = Instant::now();
@@ -252,6 +314,7 @@ impl Work {
                 Ok(Message::Batch(batch)) => {
                     self.shared.queued.fetch_sub(1, Relaxed);
                     self.batch(&batch);
+                    self.tell_spans(false);
                     self.shared.pool.give(batch);
                     latest = (self.engine.now(), Instant::now());
                 }
@@ -259,6 +322,7 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) if self.ticks => {
                     let now = latest.0.plus(latest.1.elapsed());
                     self.engine(|engine, see| engine.tick(now, see));
+                    self.tell_spans(false);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break (Vec::new(), None),
@@ -276,13 +340,33 @@ impl Work {
             v.lines.ending();
         }
         self.engine(|engine, see| engine.close(see));
+        self.tell_spans(true);
         self.tell_drops();
         let report = self.engine.report(&files, &self.load());
         if let Some(v) = &self.voice {
             v.say(v.lines.end(&report.capture, report.migrations.len()));
         }
         self.show(Some(error.as_ref().map(SourceError::to_string)));
-        (report, error)
+        Done {
+            report,
+            source: error,
+            otlp: self.otlp.and_then(|o| o.failed),
+        }
+    }
+
+    /// Migrations that have been over since the last time go out as spans; at the end (`last`) not
+    /// those that are open still.
+    fn tell_spans(&mut self, last: bool) {
+        let Some(otlp) = &mut self.otlp else { return };
+        let fresh = self.engine.fresh();
+        let fresh = fresh.iter().map(|s| &s.migration);
+        let over: Vec<_> = fresh
+            .filter(|m| !last || m.outcome.result != OutcomeKind::Unfinished)
+            .collect();
+        if !over.is_empty() {
+            let capture = self.engine.summary();
+            over.into_iter().for_each(|m| otlp.migration(m, &capture));
+        }
     }
 
     fn batch(&mut self, batch: &Batch) {

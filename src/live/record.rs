@@ -102,7 +102,8 @@ impl Settings {
         self.path.with_file_name(name)
     }
 
-    fn format(&self) -> Format {
+    /// By the ending: pcap, or else pcapng.
+    pub fn format(&self) -> Format {
         match self.path.extension().and_then(|e| e.to_str()) {
             Some("pcap") => Format::PcapNanos,
             _ => Format::Pcapng,

@@ -40,6 +40,7 @@ pub struct Shared {
     pub queued: AtomicUsize,
     stop: AtomicBool,
     hold: AtomicBool,
+    died: AtomicBool,
     kernel: AtomicU64,
     interface: AtomicU64,
     queue: AtomicU64,
@@ -63,6 +64,16 @@ impl Shared {
         self.stop.load(Relaxed)
     }
 
+    /// A thread has died of a panic.
+    pub fn die(&self) {
+        self.died.store(true, Relaxed);
+    }
+
+    /// Has one?
+    pub fn has_died(&self) -> bool {
+        self.died.load(Relaxed)
+    }
+
     /// Holds a replay, or lets it go on.
     pub fn hold(&self, hold: bool) {
         self.hold.store(hold, Relaxed);
@@ -83,10 +94,15 @@ impl Shared {
         }
     }
 
-    /// The kernel's and the device's own counters.
+    /// Drops of a device since it was asked last: the kernel's and its own.
     pub fn device_drops(&self, kernel: u64, interface: u64) {
-        self.kernel.store(kernel, Relaxed);
-        self.interface.store(interface, Relaxed);
+        self.kernel.fetch_add(kernel, Relaxed);
+        self.interface.fetch_add(interface, Relaxed);
+    }
+
+    /// So many frames found a queue full.
+    pub fn queue_dropped(&self, frames: u64) {
+        self.queue.fetch_add(frames, Relaxed);
     }
 
     /// The interfaces met so far, by their numbers.
@@ -255,7 +271,7 @@ impl Outlet {
         };
         if let Err(e) = sent {
             self.shared.queued.fetch_sub(1, Relaxed);
-            self.shared.queue.fetch_add(frames, Relaxed);
+            self.shared.queue_dropped(frames);
             self.closed = matches!(e, TrySendError::Disconnected(()));
         }
     }

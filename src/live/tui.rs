@@ -5,6 +5,7 @@ mod app;
 mod bars;
 mod budget;
 mod detail;
+mod export;
 mod health;
 mod help;
 mod keys;
@@ -12,7 +13,6 @@ mod overview;
 mod theme;
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ratatui::Frame;
@@ -22,12 +22,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 pub use app::{App, Screen};
+pub use export::export;
 pub use keys::{Action, KEYS};
 pub use theme::Theme;
 
 use super::monitor::Monitor;
 use super::view::{self, View};
-use crate::report::Report;
 use crate::report::units::{bytes, count, seconds};
 
 /// Between two drawings where no key is pressed.
@@ -46,15 +46,17 @@ pub fn run(monitor: &Monitor, theme: Theme, mut quit: impl FnMut() -> bool) -> i
     let mut terminal = ratatui::try_init()?;
     let mut app = App::new(theme);
     let done = loop {
+        // Its panic has restored the terminal and told why: nothing is drawn over that.
+        if monitor.has_died() {
+            break Ok(());
+        }
         let latest = monitor.view();
         app.update(&latest);
         monitor.hold(app.is_paused());
         if let Err(e) = terminal.draw(|frame| draw(frame, &mut app)) {
             break Err(e);
         }
-        // A thread that died has told why, on the terminal that its panic restored.
-        let died = monitor.is_over() && monitor.view().ended.is_none();
-        if quit() || died {
+        if quit() {
             break Ok(());
         }
         match next_key() {
@@ -63,7 +65,7 @@ pub fn run(monitor: &Monitor, theme: Theme, mut quit: impl FnMut() -> bool) -> i
             Err(e) => break Err(e),
         }
         if let Some((key, folder)) = app.take_export() {
-            app.say(export(&app, key, folder));
+            app.say(export(&app, key, &folder));
         }
         if app.is_done() {
             break Ok(());
@@ -81,41 +83,6 @@ fn next_key() -> io::Result<Option<event::KeyEvent>> {
         Event::Key(k) if k.kind != KeyEventKind::Release => Some(k),
         _ => None,
     })
-}
-
-/// Writes the report of one migration into a new file; says what came of it.
-fn export(app: &App, key: u64, folder: PathBuf) -> String {
-    let Some(shown) = app.find(key) else {
-        return "nothing to export".to_owned();
-    };
-    let mut migration = (*shown.migration).clone();
-    if migration.id == 0 {
-        migration.id = 1;
-    }
-    let report = Report::new(app.view().capture.clone(), vec![migration]);
-    let safe: String = shown
-        .name()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    let done = report.to_json().map_err(io::Error::other).and_then(|json| {
-        let mut n = 1;
-        loop {
-            let path = folder.join(format!("phasescope-{safe}-{n}.json"));
-            match std::fs::File::create_new(&path) {
-                Ok(mut file) => {
-                    io::Write::write_all(&mut file, json.as_bytes())?;
-                    return Ok(path);
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => n += 1,
-                Err(e) => return Err(e),
-            }
-        }
-    });
-    match done {
-        Ok(path) => format!("written: {}", path.display()),
-        Err(e) => format!("not written: {e}"),
-    }
 }
 
 /// Draws everything.

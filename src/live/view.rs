@@ -23,6 +23,8 @@ pub struct Shown {
     pub phase: Option<PhaseName>,
     /// Page bytes in each [`SAMPLE_NS`], the latest last.
     pub series: Arc<Vec<u64>>,
+    /// Bytes of page records, those of multifd channels included.
+    pub page_bytes: u64,
 }
 
 /// How the machinery does.
@@ -76,6 +78,16 @@ pub enum Trend {
 
 /// A round counts as smaller below this part of the one before.
 const SMALLER: f64 = 0.95;
+
+/// Bytes of page records of a migration that is over, those of multifd channels included: the
+/// report's own sum is of the main stream, the rounds are of all.
+pub fn page_bytes(m: &Migration) -> u64 {
+    let all = m.transfer.iter().map(|t| {
+        let rounds = t.rounds.iter().map(|r| r.bytes);
+        t.page_bytes.max(rounds.fold(0, u64::saturating_add))
+    });
+    all.fold(0, u64::saturating_add)
+}
 
 impl Shown {
     /// Its guest's name, or what stands for it.
@@ -137,11 +149,6 @@ impl Shown {
             let p = &t.pages;
             p.normal + p.zero + p.xbzrle + p.compressed
         })
-    }
-
-    /// Bytes of page records.
-    pub fn bytes(&self) -> u64 {
-        self.migration.transfer.as_ref().map_or(0, |t| t.page_bytes)
     }
 
     /// Rounds: those that are over, and the one that lasts.

@@ -721,6 +721,16 @@ fn rounds(main: &Stream, channels: Option<&Channels>, clock: Clock) -> Vec<Round
 
 fn stop_and_copy(main: &Stream, clock: Clock) -> Option<StopAndCopy> {
     let (_, start) = main.stopped?;
+    if let Some(run) = main.postcopy_run {
+        // The guest may run as soon as its devices are there; memory follows.
+        return Some(StopAndCopy {
+            start: clock.moment(start),
+            memory_end: None,
+            end: Some(clock.moment(run)),
+            loaded: None,
+            pages: 0,
+        });
+    }
     Some(StopAndCopy {
         start: clock.moment(start),
         memory_end: main.memory_end.map(|s| clock.moment(s)),

@@ -401,7 +401,9 @@ fn stop_and_copy(parts: &Parts<'_>) -> Downtime {
     let Some(main) = parts.main() else {
         return unknown(method, "no migration stream in the capture");
     };
-    let end = main.end.map(|m| m.stamp).max(main.loaded.map(|(s, _)| s));
+    let end = main
+        .postcopy_run
+        .or(main.end.map(|m| m.stamp).max(main.loaded.map(|(s, _)| s)));
     match (main.stopped, end) {
         (Some((_, start)), Some(end)) => {
             measured(method, parts.clock.moment(start), parts.clock.moment(end))

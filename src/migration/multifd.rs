@@ -38,6 +38,8 @@ pub(super) struct Channels {
     /// Block and last page of the packet before, where that was full.
     last: Option<(String, u64)>,
     pub(super) rounds: Vec<Round>,
+    /// Page data so far, bytes.
+    pub(super) bytes: u64,
     /// Pages that came at the end of a full packet and again at the beginning of the next: a race
     /// in `multifd_queue_page` before QEMU 8.2, which QEMU does not count.
     pub(super) sent_twice: u64,
@@ -52,6 +54,7 @@ impl Channels {
     /// A packet on a channel.
     pub(super) fn packet(&mut self, flow: u64, stamp: Stamp, packet: &MultifdPacket) {
         let epoch = *self.epochs.entry(flow).or_insert(0);
+        self.bytes = self.bytes.saturating_add(u64::from(packet.data));
         self.waiting_pages += packet.pages.len();
         self.waiting
             .entry(epoch)

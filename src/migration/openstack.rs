@@ -503,6 +503,11 @@ impl Cloud {
         }
     }
 
+    /// A story that is left.
+    pub(super) fn story(&self, id: u64) -> Option<&Story> {
+        self.stories.get(&id)
+    }
+
     /// Takes a story out.
     pub(super) fn take(&mut self, id: u64) -> Option<Story> {
         let story = self.stories.remove(&id)?;

@@ -564,11 +564,7 @@ impl Tracker {
     }
 
     fn tell_stream(&mut self, stream: Stream) -> Migration {
-        let info = stream.info.clone();
-        let companions = self.take_companions(|_, c| {
-            let same = c.info.server == info.server && c.info.client.ip == info.client.ip;
-            matches!(c.kind, CompanionKind::Multifd(_)) && same
-        });
+        let companions = self.take_companions(|_, c| is_channel_of(&stream.info, c));
         self.assemble(None, &[stream], &companions, None)
     }
 
@@ -610,11 +606,7 @@ impl Tracker {
     ) -> Migration {
         self.told += 1;
         self.guests.settle(self.now);
-        let group = companions.iter().find_map(|c| match &c.kind {
-            CompanionKind::Multifd(m) => Some((m.uuid?, c.info.server)),
-            _ => None,
-        });
-        let mut channels = group.and_then(|key| self.channels.remove(&key));
+        let mut channels = channel_group(companions).and_then(|key| self.channels.remove(&key));
         if let Some(c) = &mut channels {
             c.finish();
         }
@@ -652,6 +644,20 @@ impl Tracker {
             })
             .collect()
     }
+}
+
+/// Is this a multifd channel beside a stream that nothing announced?
+fn is_channel_of(stream: &FlowInfo, c: &Companion) -> bool {
+    let same = c.info.server == stream.server && c.info.client.ip == stream.client.ip;
+    matches!(c.kind, CompanionKind::Multifd(_)) && same
+}
+
+/// The key of the channels among these connections.
+fn channel_group(companions: &[Companion]) -> Option<([u8; 16], Endpoint)> {
+    companions.iter().find_map(|c| match &c.kind {
+        CompanionKind::Multifd(m) => Some((m.uuid?, c.info.server)),
+        _ => None,
+    })
 }
 
 impl Session {

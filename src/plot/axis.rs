@@ -2,6 +2,7 @@
 
 use super::palette::{FAINT, GRID, INK};
 use super::scene::{Align, Scene, size};
+use crate::report::units::count;
 
 /// One dimension of a plot: values mapped to pixels.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +17,22 @@ pub struct Axis {
     pub to: f64,
 }
 
+/// Ticks on an upright axis of so many pixels.
+fn ticks_up(pixels: f64) -> usize {
+    (pixels.abs() / 40.0).clamp(2.0, 8.0) as usize
+}
+
 impl Axis {
+    /// An upright axis from nought to a tick that is not below `max`.
+    pub fn up(max: f64, bottom: f64, top: f64) -> Self {
+        Self {
+            low: 0.0,
+            high: ceiling(max, ticks_up(bottom - top)),
+            from: bottom,
+            to: top,
+        }
+    }
+
     /// The pixel of a value.
     pub fn at(&self, value: f64) -> f64 {
         let span = self.high - self.low;
@@ -29,6 +45,11 @@ impl Axis {
     /// Pixels of a length.
     pub fn length(&self, value: f64) -> f64 {
         (self.at(self.low + value) - self.from).abs()
+    }
+
+    /// The ticks of an upright axis.
+    pub fn ticks_upright(&self) -> Vec<(f64, String)> {
+        self.ticks(ticks_up(self.from - self.to))
     }
 
     /// Round values along it, about `wanted`, with their words.
@@ -47,8 +68,12 @@ impl Axis {
     }
 }
 
+/// As the numbers beside it are written.
 fn number(v: f64, digits: usize) -> String {
     let v = if v == 0.0 { 0.0 } else { v };
+    if digits == 0 && (1e4..1e15).contains(&v) {
+        return count(v.round() as u64);
+    }
     format!("{v:.digits$}")
 }
 
@@ -93,9 +118,8 @@ pub fn horizontal(scene: &mut Scene, x: &Axis, top: f64, bottom: f64, name: &str
 
 /// Horizontal grid lines and their ticks to the left; `y` over `left..right`.
 pub fn vertical(scene: &mut Scene, y: &Axis, left: f64, right: f64, name: &str) {
-    let wanted = ((y.from - y.to).abs() / 40.0).clamp(2.0, 8.0) as usize;
     let mut widest = 0.0_f64;
-    for (v, words) in y.ticks(wanted) {
+    for (v, words) in y.ticks_upright() {
         let py = y.at(v);
         scene.line(vec![(left, py), (right, py)], GRID, 1);
         scene.text(left - 7.0, py, &words, size::SMALL, Align::End);

@@ -147,32 +147,20 @@ fn words_beside(
 fn echo_panel(scene: &mut Scene, x: &Axis, echoes: &[&Echo], top: f64, bottom: f64) {
     let trip = |e: &Echo| Some(e.reply_ns?.saturating_sub(e.request_ns) as f64 / 1e6);
     let highest = echoes.iter().filter_map(|e| trip(e)).fold(0.0, f64::max);
-    let y = Axis {
-        low: 0.0,
-        high: axis::ceiling(highest.max(0.001), 4),
-        from: bottom,
-        to: top + 16.0,
-    };
+    let y = Axis::up(highest.max(0.001), bottom, top + 16.0);
     axis::vertical(scene, &y, x.from, x.to, "round trip (ms)");
-    let mut lost = 0;
     for e in echoes {
         let px = x.at(e.request_ns as f64 / 1e9);
         match trip(e) {
             Some(t) => scene.dot(px, y.at(t), 2.0, STREAM),
-            None => {
-                lost += 1;
-                scene.line(vec![(px, top), (px, top + 11.0)], LOST, 2);
-            }
+            None => scene.line(vec![(px, top), (px, top + 11.0)], LOST, 2),
         }
     }
-    let words = format!(
-        "echo requests: {} answered (dots), {lost} unanswered (strokes)",
-        echoes.len() - lost
-    );
+    let words = "echo requests: answered (dots), unanswered (strokes)";
     scene.text_in(
         x.from + 2.0,
         top - 12.0,
-        &words,
+        words,
         size::SMALL,
         Align::Start,
         FAINT,

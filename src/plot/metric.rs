@@ -40,15 +40,17 @@ fn levels(points: &[Point], of: impl Fn(&Point) -> &str) -> Vec<String> {
             out.push(of(p).to_owned());
         }
     }
-    let number = |s: &str| s.trim_end_matches('%').parse::<f64>().ok();
-    if out.iter().all(|l| number(l).is_some_and(f64::is_finite)) {
-        out.sort_by(|a, b| {
-            number(a)
-                .unwrap_or(0.0)
-                .total_cmp(&number(b).unwrap_or(0.0))
-        });
+    let number = |l: &String| level_number(l).unwrap_or(0.0);
+    if out.iter().all(|l| level_number(l).is_some()) {
+        out.sort_by(|a, b| number(a).total_cmp(&number(b)));
     }
     out
+}
+
+/// A level that is a number, or a percentage.
+fn level_number(level: &str) -> Option<f64> {
+    let number = level.trim_end_matches('%').trim().parse::<f64>().ok();
+    number.filter(|n| n.is_finite())
 }
 
 /// Draws the points with bars for the intervals, lines joining a series.
@@ -85,14 +87,9 @@ pub fn scene(points: &[Point], options: &Options) -> Result<Scene, PlotError> {
         .iter()
         .map(|p| p.mean + p.half.unwrap_or(0.0))
         .fold(0.0, f64::max);
-    let y = Axis {
-        low: 0.0,
-        high: axis::ceiling(highest, 6),
-        from: bottom,
-        to: top,
-    };
+    let y = Axis::up(highest, bottom, top);
     let widest = y
-        .ticks(8)
+        .ticks_upright()
         .iter()
         .map(|(_, w)| font::width(w, size::SMALL))
         .fold(0.0, f64::max);
@@ -127,8 +124,11 @@ pub fn scene(points: &[Point], options: &Options) -> Result<Scene, PlotError> {
                 path.push((middle(i) + aside, p));
             }
         }
-        let line = path.iter().map(|(px, p)| (*px, y.at(p.mean))).collect();
-        scene.line(line, color.pale(0.5), 1);
+        // Between runs or other names nothing lies; the points of a series belong together.
+        if named || xs.iter().all(|x| level_number(x).is_some()) {
+            let line = path.iter().map(|(px, p)| (*px, y.at(p.mean))).collect();
+            scene.line(line, color.pale(0.5), 1);
+        }
         for (px, p) in path {
             if let Some(half) = p.half {
                 let (a, b) = (y.at(p.mean - half), y.at(p.mean + half));

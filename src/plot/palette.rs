@@ -5,6 +5,7 @@
 //! each other differ in brightness too.
 
 use crate::migration::PhaseName;
+use crate::stats::cost::Pass;
 
 /// Red, green, blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +25,8 @@ pub const GAP: Color = Color(0xdd, 0xdd, 0xdd);
 pub const UNKNOWN: Color = Color(0xf6, 0xf6, 0xf6);
 /// The guest stands still.
 pub const STOPPED: Color = Color(0x88, 0x22, 0x55);
+/// Pages that come behind the switch to post-copy.
+pub const POSTCOPY: Color = Color(0x33, 0x22, 0x88);
 /// Bytes of the stream.
 pub const STREAM: Color = Color(0x44, 0xaa, 0x99);
 /// A second quantity beside the stream.
@@ -63,6 +66,15 @@ impl Color {
             .iter()
             .find(|(p, _)| *p == phase)
             .map_or(UNKNOWN, |(_, c)| *c)
+    }
+
+    /// Of a round's pages.
+    pub fn of_pass(pass: Pass) -> Self {
+        match pass {
+            Pass::First | Pass::Later | Pass::Across => STREAM,
+            Pass::Stopped => STOPPED,
+            Pass::PostCopy => POSTCOPY,
+        }
     }
 
     /// Relative luminance, 0 to 1 (WCAG 2.1).

@@ -1,11 +1,12 @@
 //! Bytes and pages of every pass over memory.
 
 use super::axis::{self, Axis};
-use super::palette::{Color, INK, SECOND, STOPPED, STREAM};
+use super::palette::{Color, INK, POSTCOPY, SECOND, STOPPED, STREAM};
 use super::scene::{Align, Scene, size};
 use super::{PlotError, font};
 use crate::migration::{Migration, Round};
 use crate::report::units::count;
+use crate::stats::cost::{self, Pass};
 
 const WIDTH: u32 = 760;
 const PANEL: f64 = 170.0;
@@ -27,13 +28,18 @@ pub fn scene(m: &Migration, title: &str) -> Result<Scene, PlotError> {
     };
     let mut scene = Scene::new(WIDTH, (2.0 * PANEL + 198.0) as u32);
     scene.title(title);
-    let legend = [
-        ("pages with content, guest running".to_owned(), STREAM),
-        ("guest stopped".to_owned(), STOPPED),
-        ("zero pages".to_owned(), SECOND),
-    ];
-    scene.legend(16.0, 46.0, f64::from(WIDTH) - 16.0, &legend);
     let rounds = &transfer.rounds;
+    let has = |p: Pass| rounds.iter().any(|r| cost::pass(transfer, r) == p);
+    let mut legend = vec![("pages with content, guest running".to_owned(), STREAM)];
+    if has(Pass::Stopped) {
+        legend.push(("guest stopped".to_owned(), STOPPED));
+    }
+    if has(Pass::PostCopy) {
+        legend.push(("behind the switch to post-copy".to_owned(), POSTCOPY));
+    }
+    legend.push(("zero pages".to_owned(), SECOND));
+    scene.legend(16.0, 46.0, f64::from(WIDTH) - 16.0, &legend);
+    let main_color = |r: &Round| Color::of_pass(cost::pass(transfer, r));
     let mega = |r: &Round| vec![(r.bytes as f64 / 1e6, main_color(r))];
     let pages = |r: &Round| {
         let zero = r.zero_pages.min(r.pages);
@@ -54,10 +60,6 @@ pub fn scene(m: &Migration, title: &str) -> Result<Scene, PlotError> {
     Ok(scene)
 }
 
-fn main_color(r: &Round) -> Color {
-    if r.stopped { STOPPED } else { STREAM }
-}
-
 fn panel(
     scene: &mut Scene,
     rounds: &[Round],
@@ -70,12 +72,8 @@ fn panel(
     let bottom = top + PANEL;
     let sum = |r: &Round| parts(r).iter().map(|(v, _)| v).sum::<f64>();
     let highest = rounds.iter().map(sum).fold(0.0, f64::max);
-    let y = Axis {
-        low: 0.0,
-        high: axis::ceiling(highest, 5),
-        from: bottom,
-        to: top,
-    };
+    // Room for the numbers above the bars.
+    let y = Axis::up(highest * PANEL / (PANEL - 14.0), bottom, top);
     axis::vertical(scene, &y, left, right, name);
     scene.line(vec![(left, bottom), (right, bottom)], INK, 1);
     let slot = (right - left) / rounds.len() as f64;
@@ -94,7 +92,7 @@ fn panel(
         let number = words(r);
         if font::width(&number, size::SMALL) <= slot - 2.0 {
             let above = y.at(up) - 9.0;
-            scene.text(middle, above, &number, size::SMALL, Align::Middle);
+            scene.label(middle, above, &number, Align::Middle, INK);
         }
         let index = r.index.to_string();
         let half = font::width(&index, size::SMALL) / 2.0;

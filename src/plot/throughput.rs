@@ -3,16 +3,17 @@
 
 use super::PlotError;
 use super::axis::{self, Axis};
-use super::palette::{INK, STOPPED, STREAM};
+use super::palette::{Color, INK, STREAM};
 use super::scene::{Align, Scene, size};
 use crate::migration::Migration;
 use crate::series::{self, Throughput};
+use crate::stats::cost;
 
 const WIDTH: u32 = 960;
 const HEIGHT: u32 = 360;
 
-/// A step of the curve: from, to (ns from the first packet), megabytes a second, guest stopped.
-type Step = (i64, i64, f64, bool);
+/// A step of the curve: from, to (ns from the first packet), megabytes a second, colour.
+type Step = (i64, i64, f64, Color);
 
 /// What the curve shows.
 fn steps(m: &Migration, series: Option<&Throughput>) -> (Vec<Step>, &'static str) {
@@ -20,13 +21,18 @@ fn steps(m: &Migration, series: Option<&Throughput>) -> (Vec<Step>, &'static str
         let rate = |b: u64| b as f64 / t.bin_ns as f64 * 1e3;
         let steps = (0_i64..).zip(&t.bytes).map(|(i, b)| {
             let from = t.start_ns + i * t.bin_ns;
-            (from, from + t.bin_ns, rate(*b), false)
+            (from, from + t.bin_ns, rate(*b), STREAM)
         });
         return (steps.collect(), "MB/s on the wire");
     }
-    let steps = m.transfer.iter().flat_map(|t| &t.rounds).filter_map(|r| {
+    let rounds = m
+        .transfer
+        .iter()
+        .flat_map(|t| t.rounds.iter().map(move |r| (t, r)));
+    let steps = rounds.filter_map(|(t, r)| {
         let rate = r.bytes_per_second? as f64 / 1e6;
-        Some((r.start_offset_ns, r.end_offset_ns, rate, r.stopped))
+        let color = Color::of_pass(cost::pass(t, r));
+        Some((r.start_offset_ns, r.end_offset_ns, rate, color))
     });
     (steps.collect(), "MB/s, by round")
 }
@@ -41,21 +47,15 @@ pub(super) fn panel(
 ) {
     let (steps, name) = steps(m, series);
     let highest = steps.iter().map(|s| s.2).fold(0.0, f64::max);
-    let y = Axis {
-        low: 0.0,
-        high: axis::ceiling(highest, 4),
-        from: bottom,
-        to: top,
-    };
+    let y = Axis::up(highest, bottom, top);
     axis::vertical(scene, &y, x.from, x.to, name);
-    for (from, to, rate, stopped) in &steps {
+    for (from, to, rate, color) in &steps {
         let a = x.at(*from as f64 / 1e9).max(x.from);
         let b = x.at(*to as f64 / 1e9).min(x.to);
         if *rate > 0.0 && b > a {
-            let color = if *stopped { STOPPED } else { STREAM };
             let py = y.at(*rate);
             let (a, b) = (a.round(), b.round().max(a.round() + 1.0));
-            scene.rect(a, py, b - a, (bottom - py).max(1.0), color);
+            scene.rect(a, py, b - a, (bottom - py).max(1.0), *color);
         }
     }
     scene.line(vec![(x.from, bottom), (x.to, bottom)], INK, 1);

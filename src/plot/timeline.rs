@@ -1,12 +1,13 @@
 //! Phases and rounds as bars over the throughput of the stream.
 
 use super::axis::{self, Axis};
-use super::palette::{Color, FAINT, GRID, STOPPED, STREAM};
+use super::palette::{Color, FAINT, GRID, STOPPED};
 use super::scene::{Align, Scene, size};
 use super::{PlotError, font, throughput};
 use crate::migration::{Migration, Moment};
 use crate::report::units::duration;
 use crate::series::{self, Throughput};
+use crate::stats::cost;
 
 const WIDTH: u32 = 960;
 const ROW: f64 = 26.0;
@@ -61,11 +62,15 @@ pub fn scene(m: &Migration, series: Option<&Throughput>, title: &str) -> Result<
     }
     if !rounds.is_empty() {
         row.name("rounds");
-        for (i, r) in rounds.iter().enumerate() {
-            let color = match (r.stopped, i % 2) {
-                (true, _) => STOPPED,
-                (false, 0) => STREAM,
-                (false, _) => STREAM.pale(0.55),
+        let colors = m.transfer.iter().flat_map(|t| {
+            let pass = |r| Color::of_pass(cost::pass(t, r));
+            t.rounds.iter().map(pass)
+        });
+        for ((i, r), color) in rounds.iter().enumerate().zip(colors) {
+            // Rounds that follow each other differ.
+            let color = match i % 2 {
+                1 if color != STOPPED => color.pale(0.55),
+                _ => color,
             };
             let index = r.index.to_string();
             row.bar(r.start_offset_ns, r.end_offset_ns, color, &index);
@@ -87,8 +92,8 @@ pub fn scene(m: &Migration, series: Option<&Throughput>, title: &str) -> Result<
         }
         if let (Some(a), Some(b)) = (p.min_ns, p.max_ns) {
             let words = format!("{} – {}", duration(a), duration(b));
-            let edge = widest.1.map_or(x.to, |b| x.at(b as f64 / 1e9));
-            row.words(edge, &words);
+            let edge = |e: Option<i64>, none| e.map_or(none, |e| x.at(e as f64 / 1e9));
+            row.words((edge(widest.0, x.from), edge(widest.1, x.to)), &words);
         }
     }
     throughput::panel(&mut scene, m, series, &x, (middle + 18.0, bottom));
@@ -128,12 +133,18 @@ impl Rows<'_> {
         }
     }
 
-    /// Words right of a bar that ends at pixel `edge`; left of the page's end.
-    fn words(&mut self, edge: f64, words: &str) {
+    /// Words right of a bar between two pixels; left of it where the page ends before them.
+    fn words(&mut self, (from, to): (f64, f64), words: &str) {
         let y = self.y + ROW / 2.0;
         let w = font::width(words, size::SMALL);
-        let at = (edge + 7.0).min(f64::from(WIDTH) - w - 6.0);
-        self.scene.label(at, y, words, Align::Start, FAINT);
+        let (right, left) = (to + 7.0, from - 7.0);
+        let last = f64::from(WIDTH) - w - 6.0;
+        if right > last && left - w >= LEFT {
+            self.scene.label(left, y, words, Align::End, FAINT);
+        } else {
+            let at = right.min(last);
+            self.scene.label(at, y, words, Align::Start, FAINT);
+        }
     }
 
     /// A phase on a row of its own. Where an edge is unknown there is only a tick at the other.
@@ -145,9 +156,9 @@ impl Rows<'_> {
             (None, Some(b)) => self.bar(b, b, color, ""),
             (None, None) => {}
         }
-        let end = ends.1.or(ends.0);
-        let edge = end.map_or(self.x.from, |e| self.x.at(e as f64 / 1e9));
-        self.words(edge, words);
+        let edge = |e: Option<i64>| e.map_or(self.x.from, |e| self.x.at(e as f64 / 1e9));
+        let edges = (edge(ends.0.or(ends.1)), edge(ends.1.or(ends.0)));
+        self.words(edges, words);
         self.y += ROW;
     }
 }

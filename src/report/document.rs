@@ -10,6 +10,7 @@ use super::{CaptureSummary, Report};
 use crate::migration::{
     Boundary, Driver, Host, Migration, Moment, OutcomeKind, Phase, Role, Technique,
 };
+use crate::stats::cost::{self, Pass};
 
 /// Widest line of text.
 pub const WIDTH: usize = 100;
@@ -471,7 +472,12 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
                 bytes(r.bytes),
                 rate,
                 format!("{}-{}", r.start_frame, r.end_frame),
-                if r.stopped { "stopped" } else { "" }.to_owned(),
+                match cost::pass(t, r) {
+                    Pass::Stopped => "stopped",
+                    Pass::PostCopy => "post-copy",
+                    Pass::First | Pass::Later | Pass::Across => "",
+                }
+                .to_owned(),
             ]
         })
         .collect();

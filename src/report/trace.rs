@@ -6,15 +6,17 @@ pub mod perfetto;
 
 use serde_json::{Map, Value, json};
 
-use crate::migration::{Boundary, Migration, Moment};
+use crate::migration::{Boundary, Migration, Moment, PhaseName};
 
 /// A piece of time with a name.
 #[derive(Debug, Clone)]
 pub(super) struct Span {
     /// Name.
     pub(super) name: String,
-    /// `phase`, `round`, `call`, `pause`, `downtime`.
+    /// `phase`, `step`, `round`, `call`, `pause`, `downtime`.
     pub(super) kind: &'static str,
+    /// Of a step or round: the name of the phase that it lies in.
+    pub(super) inside: Option<&'static str>,
     /// From the first packet of the capture, ns.
     pub(super) from: i64,
     /// The same.
@@ -44,7 +46,7 @@ fn offset(m: &Option<Moment>) -> Option<i64> {
     m.as_ref().map(|m| m.offset_ns)
 }
 
-/// Phases, rounds, the pause, downtimes and calls whose both ends are known.
+/// Phases, their steps, rounds, the pause, downtimes and calls whose both ends are known.
 pub(super) fn spans(m: &Migration) -> Vec<Span> {
     let mut out = vec![];
     for p in &m.phases {
@@ -58,16 +60,35 @@ pub(super) fn spans(m: &Migration) -> Vec<Span> {
             out.push(Span {
                 name: p.name.name().to_owned(),
                 kind: "phase",
+                inside: None,
                 from: a.offset_ns,
                 to: b.offset_ns,
                 facts: f,
             });
         }
     }
+    for p in &m.phases {
+        for s in &p.sub {
+            if let (a, Some(b)) = (&s.start, &s.end) {
+                let mut f = Map::new();
+                edge(&mut f, "start", a);
+                edge(&mut f, "end", b);
+                out.push(Span {
+                    name: s.name.clone(),
+                    kind: "step",
+                    inside: Some(p.name.name()),
+                    from: a.offset_ns,
+                    to: b.offset_ns,
+                    facts: f,
+                });
+            }
+        }
+    }
     for r in m.transfer.iter().flat_map(|t| &t.rounds) {
         out.push(Span {
             name: format!("round {}", r.index),
             kind: "round",
+            inside: Some(PhaseName::Transfer.name()),
             from: r.start_offset_ns,
             to: r.end_offset_ns,
             facts: facts([
@@ -88,6 +109,7 @@ pub(super) fn spans(m: &Migration) -> Vec<Span> {
             out.push(Span {
                 name: "guest stopped".to_owned(),
                 kind: "pause",
+                inside: None,
                 from,
                 to,
                 facts: facts(limits),
@@ -99,6 +121,7 @@ pub(super) fn spans(m: &Migration) -> Vec<Span> {
             out.push(Span {
                 name: format!("downtime by {}", d.method.describe().0),
                 kind: "downtime",
+                inside: None,
                 from,
                 to,
                 facts: facts([
@@ -115,6 +138,7 @@ pub(super) fn spans(m: &Migration) -> Vec<Span> {
             out.push(Span {
                 name: c.procedure.clone(),
                 kind: "call",
+                inside: None,
                 from,
                 to,
                 facts: facts([

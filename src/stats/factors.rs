@@ -15,12 +15,25 @@ pub type Levels = BTreeMap<String, String>;
 /// A table that gives factors to files.
 #[derive(Debug, Clone, Default)]
 pub struct Manifest {
-    rows: Vec<(String, Levels)>,
+    rows: Vec<Row>,
 }
 
+/// A line of it.
+#[derive(Debug, Clone)]
+struct Row {
+    file: String,
+    levels: Levels,
+    /// Captures that are read together with the file.
+    with: Vec<String>,
+}
+
+/// Between the names of captures that are read as one.
+pub const TOGETHER: char = '+';
+
 impl Manifest {
-    /// From CSV with a header: a column `file`, one column for each factor. A value that begins
-    /// or ends with spaces loses them.
+    /// From CSV with a header: a column `file`, one column for each factor, and if there is a
+    /// column `with`, further captures of the same run, a [`TOGETHER`] between them. A value that
+    /// begins or ends with spaces loses them.
     ///
     /// # Errors
     /// It is no CSV, or has no column `file`.
@@ -45,14 +58,22 @@ impl Manifest {
             let why = "the manifest has no column `file` in its first line".to_owned();
             return Err(StatsError::Words(why));
         };
-        let mut rows: Vec<(String, Levels)> = column(&frame, files)?
+        let mut rows: Vec<Row> = column(&frame, files)?
             .into_iter()
-            .map(|f| (f, Levels::new()))
+            .map(|file| Row {
+                file,
+                levels: Levels::new(),
+                with: vec![],
+            })
             .collect();
         for name in names.iter().filter(|n| *n != files) {
-            for ((_, levels), value) in rows.iter_mut().zip(column(&frame, name)?) {
-                if !value.is_empty() {
-                    levels.insert(name.trim().to_owned(), value);
+            for (row, value) in rows.iter_mut().zip(column(&frame, name)?) {
+                if name.trim() == "with" {
+                    let parts = value.split(TOGETHER).map(str::trim);
+                    let parts = parts.filter(|p| !p.is_empty());
+                    row.with = parts.map(str::to_owned).collect();
+                } else if !value.is_empty() {
+                    row.levels.insert(name.trim().to_owned(), value);
                 }
             }
         }
@@ -61,20 +82,28 @@ impl Manifest {
 
     /// The factors of a file: by its path as given, else by its name alone.
     pub fn levels(&self, file: &str) -> Option<&Levels> {
+        self.row(file).map(|r| &r.levels)
+    }
+
+    /// Captures of the same run as a file; their paths count from the file's folder.
+    pub fn with(&self, file: &str) -> &[String] {
+        self.row(file).map_or(&[], |r| &r.with)
+    }
+
+    fn row(&self, file: &str) -> Option<&Row> {
         let name = |f: &str| {
             let name = Path::new(f).file_name();
             name.map_or(f.to_owned(), |n| n.to_string_lossy().into_owned())
         };
-        let exact = self.rows.iter().find(|(f, _)| f == file);
-        let row = exact.or_else(|| self.rows.iter().find(|(f, _)| name(f) == name(file)));
-        row.map(|(_, levels)| levels)
+        let exact = self.rows.iter().find(|r| r.file == file);
+        exact.or_else(|| self.rows.iter().find(|r| name(&r.file) == name(file)))
     }
 
     /// Names of all factors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rows
             .iter()
-            .flat_map(|(_, l)| l.keys().map(String::as_str))
+            .flat_map(|r| r.levels.keys().map(String::as_str))
     }
 }
 
@@ -283,5 +312,9 @@ mod tests {
         assert!(!b.contains_key("flavor"));
         assert!(m.levels("c.json").is_none());
         assert!(Manifest::read(b"name,load\na,1\n").is_err());
+        let m = Manifest::read(b"file,with,load\na.pcap, b.pcap + c.pcap,0\nd.pcap,,1\n").unwrap();
+        assert_eq!(m.with("runs/a.pcap"), ["b.pcap", "c.pcap"]);
+        assert!(m.with("d.pcap").is_empty() && m.with("e.pcap").is_empty());
+        assert!(m.names().all(|n| n == "load"));
     }
 }

@@ -110,6 +110,7 @@ pub const METRICS: &[Metric] = &[
     row("bytes.first-round", Bytes, |m| bytes(m, "first-round")),
     row("bytes.later-rounds", Bytes, |m| bytes(m, "later-rounds")),
     row("bytes.stop-and-copy", Bytes, |m| bytes(m, "stop-and-copy")),
+    row("bytes.post-copy", Bytes, |m| bytes(m, "post-copy")),
     row("bytes.other-pages", Bytes, |m| bytes(m, "other-pages")),
     row("bytes.device-state", Bytes, |m| bytes(m, "device-state")),
     row("bytes.stream-rest", Bytes, |m| bytes(m, "stream-rest")),

@@ -9,7 +9,7 @@ use crate::report::Report;
 /// One migration of a series of experiments.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The file it comes from, as given.
+    /// The file it comes from, as given; the first, where several are read as one.
     pub file: String,
     /// How many migrations that file holds.
     pub siblings: usize,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use phasescope::capture::Capture;
 use phasescope::live::engine::Engine;
 use phasescope::live::metrics::Tally;
-use phasescope::live::view::Load;
+use phasescope::live::view::{Load, View};
+use phasescope::report::trace::otlp;
 use serde_json::Value;
 
 use crate::{IDLE, Kept, folder, offline, path};
@@ -33,8 +34,15 @@ fn of_type<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
 #[test]
 fn a_replay_tells_what_analyze_tells() {
     let report = folder("replay").join("report.json");
-    for name in ["kvm-idle", "kvm-loaded", "kvm-repeat"] {
-        let file = path(&format!("fixtures/kvm/{name}.pcap.zst"));
+    for name in [
+        "kvm/kvm-idle",
+        "kvm/kvm-loaded",
+        "kvm/kvm-repeat",
+        "kvm/kvm-postcopy",
+        "kvm/kvm-multifd",
+        "openstack/os-live-source",
+    ] {
+        let file = path(&format!("fixtures/{name}.pcap.zst"));
         let out = live(&["--headless", "--speed", "max", "--replay"])
             .arg(&file)
             .arg("--report")
@@ -58,6 +66,116 @@ fn a_replay_tells_what_analyze_tells() {
         assert_eq!(end["migrations"], expected.migrations.len());
         assert!(out.stderr.is_empty(), "{out:?}");
     }
+}
+
+#[test]
+fn finished_migrations_become_spans() {
+    let file = path("fixtures/kvm/kvm-repeat.pcap.zst");
+    let spans = folder("otlp").join("spans.jsonl");
+    let run = || {
+        let out = live(&["--headless", "--speed", "max", "--replay"])
+            .arg(&file)
+            .arg("--otlp")
+            .arg(&spans)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        std::fs::read_to_string(&spans).unwrap()
+    };
+    let report = offline(&file);
+    let line = |m| otlp::line(&report.capture, m);
+    let expected: String = report.migrations.iter().map(line).collect();
+    assert_eq!(expected.lines().count(), 3);
+    assert_eq!(run(), expected);
+    // What was there before stays.
+    assert_eq!(run(), expected.repeat(2));
+    let nowhere = live(&["--headless", "--replay"])
+        .arg(&file)
+        .args(["--otlp", "/nowhere/spans.jsonl"])
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
+}
+
+/// Every view while a trace is read, some thousand of them at most.
+fn views(name: &str, every: u64) -> Vec<View> {
+    let mut capture = Capture::open(&[path(name)]).unwrap();
+    let mut engine = Engine::new(vec![], "replay");
+    let mut out = vec![];
+    while let Some(frame) = capture.next_frame().unwrap() {
+        engine.frame(&frame, &mut |_| {});
+        if frame.number % every == 0 {
+            out.push(engine.view(Load::default()));
+        }
+    }
+    engine.close(&mut |_| {});
+    out.push(engine.view(Load::default()));
+    out
+}
+
+#[test]
+fn channels_count_while_they_carry() {
+    let views = views("fixtures/kvm/kvm-multifd.pcap.zst", 500);
+    let finished = &views.last().unwrap().finished[0];
+    let sum: u64 = finished
+        .migration
+        .transfer
+        .as_ref()
+        .unwrap()
+        .rounds
+        .iter()
+        .map(|r| r.bytes)
+        .sum();
+    assert_eq!(finished.page_bytes, sum);
+    assert!(
+        finished.series.iter().sum::<u64>() > sum * 9 / 10,
+        "{:?}",
+        finished.series
+    );
+    let running: Vec<_> = views.iter().flat_map(|v| &v.running).collect();
+    assert!(running.is_sorted_by_key(|s| s.page_bytes));
+    assert!(
+        running
+            .iter()
+            .any(|s| s.page_bytes > sum / 4 && s.page_bytes < sum * 3 / 4)
+    );
+    let rates = running.iter().map(|s| s.rate());
+    assert!(rates.max() > Some(10_000_000));
+    // Both rounds show before the end.
+    let rounds = running
+        .iter()
+        .map(|s| s.migration.transfer.as_ref().map_or(0, |t| t.rounds.len()));
+    assert!(rounds.max() > Some(0));
+}
+
+#[test]
+fn a_clouds_migration_runs_from_its_request_on() {
+    use phasescope::migration::{Driver, PhaseName};
+    let views = views("fixtures/openstack/os-live-source.pcap.zst", 200);
+    let running: Vec<_> = views.iter().flat_map(|v| &v.running).collect();
+    let mut keys: Vec<u64> = running.iter().map(|s| s.key).collect();
+    keys.dedup();
+    assert_eq!(keys.len(), 1, "the same from its first message to its last");
+    assert!(
+        running
+            .iter()
+            .all(|s| s.migration.driver == Driver::Openstack)
+    );
+    let mut phases: Vec<PhaseName> = running.iter().filter_map(|s| s.phase).collect();
+    phases.dedup();
+    for wanted in [
+        PhaseName::Initialization,
+        PhaseName::Transfer,
+        PhaseName::PostMigration,
+    ] {
+        assert!(phases.contains(&wanted), "{phases:?}");
+    }
+    // In the end the report is the one of analyze.
+    let expected = offline(&path("fixtures/openstack/os-live-source.pcap.zst"));
+    let finished = &views.last().unwrap().finished;
+    assert_eq!(finished.len(), expected.migrations.len());
+    let json = |m| serde_json::to_value(m).unwrap();
+    assert_eq!(json(&*finished[0].migration), json(&expected.migrations[0]));
 }
 
 #[test]

@@ -1,17 +1,23 @@
 //! The screen, drawn to a buffer: at three sizes, in the middle of a migration and behind it.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use phasescope::capture::FileSummary;
 use phasescope::dissect::event::{Kind, Qemu};
 use phasescope::live::engine::{Engine, Notice};
-use phasescope::live::tui::{App, Theme, draw};
+use phasescope::live::monitor::{Monitor, Options};
+use phasescope::live::source::{Outlet, Shared, Source, SourceError};
+use phasescope::live::tui::{self, App, Theme, draw, export};
 use phasescope::live::view::{Load, View};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Color;
 
-use crate::{IDLE, open};
+use crate::{IDLE, folder, open, skipped};
+use phasescope::report::Report;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (40, 12)];
 
@@ -196,8 +202,22 @@ fn every_size_can_be_drawn() {
 fn keys_quit_and_export() {
     let mut app = app(&view(IDLE, None));
     press(&mut app, "e");
-    assert!(app.take_export().is_some());
+    let (key, _) = app.take_export().unwrap();
     assert!(app.take_export().is_none());
+    let folder = folder("export");
+    for n in [1, 2] {
+        let words = export(&app, key, &folder);
+        assert!(words.starts_with("written: "), "{words}");
+        let file =
+            |ending| std::fs::read(folder.join(format!("phasescope-kvg1-{n}.{ending}"))).unwrap();
+        let report: Report = serde_json::from_slice(&file("json")).unwrap();
+        assert_eq!(report.migrations.len(), 1);
+        let svg = String::from_utf8(file("svg")).unwrap();
+        assert!(svg.contains("Timeline: kvg1, kvsrc to kvdst"));
+        assert_eq!(&file("png")[1..4], b"PNG");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 6);
+    assert!(export(&app, key, &folder.join("none")).starts_with("not written: "));
     assert!(!app.is_done());
     press(&mut app, "q");
     assert!(app.is_done());
@@ -219,4 +239,71 @@ fn colours_are_a_choice() {
     };
     assert_eq!(colours(Theme::new(false)), 0);
     assert!(colours(Theme::new(true)) > 20);
+}
+
+/// Gives a frame or two, and dies.
+struct Dying;
+
+impl Source for Dying {
+    fn names(&self) -> Vec<String> {
+        vec!["dying".to_owned()]
+    }
+
+    fn kind(&self) -> &'static str {
+        "live"
+    }
+
+    fn run(&mut self, _: &mut Outlet, _: &Shared) -> Result<Vec<FileSummary>, SourceError> {
+        // The screen is drawn by then.
+        std::thread::sleep(Duration::from_millis(500));
+        panic!("as it should");
+    }
+}
+
+#[test]
+#[ignore = "needs a terminal; the_terminal_survives_a_panic gives it one"]
+fn a_thread_dies() {
+    let options = Options {
+        view_every: Some(Duration::from_millis(50)),
+        ..Options::default()
+    };
+    let monitor = Monitor::start(Box::new(Dying), options).unwrap();
+    tui::run(&monitor, Theme::new(false), || false).unwrap();
+    let words = monitor.finish(|_| {}).unwrap_err();
+    assert!(words.contains("capture thread has died"), "{words}");
+}
+
+#[test]
+fn the_terminal_survives_a_panic() {
+    let folder = folder("panic");
+    let place = |name: &str| folder.join(name).display().to_string();
+    let line = format!(
+        "stty -a > {}; '{}' --ignored --exact screen::a_thread_dies --nocapture; \
+         echo code $?; stty -a > {}",
+        place("before"),
+        std::env::current_exe().unwrap().display(),
+        place("after")
+    );
+    let done = Command::new("script")
+        .args(["-qec", &line, &place("typescript")])
+        .stdin(Stdio::null())
+        .output();
+    let Ok(out) = done else {
+        skipped("a terminal to die on needs script (util-linux)");
+        return;
+    };
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("code 0"), "{said}");
+    // The other screen was entered and left, and then the panic told why.
+    let entered = said.find("\x1b[?1049h").unwrap();
+    let left = said.rfind("\x1b[?1049l").unwrap();
+    let told = said.find("as it should").unwrap();
+    assert!(entered < left, "{said}");
+    let first_left = said.find("\x1b[?1049l").unwrap();
+    assert!(first_left < told, "{said}");
+    let drawn = said[told..].contains("dying");
+    assert!(!drawn, "nothing is drawn over it: {said}");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    assert!(read("before").contains(" icanon"), "{}", read("before"));
+    assert_eq!(read("before"), read("after"));
 }

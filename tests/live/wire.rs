@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use phasescope::capture::{Capture, Format, Options, write::Writer};
+use phasescope::capture::{Capture, Format, Interface, LinkType, Options, write::Writer};
 use phasescope::report::Report;
 
 use crate::{Kept, folder, offline, path, skipped};
@@ -40,13 +40,17 @@ impl Net {
             return None;
         }
         let net = Self(name);
-        net.ip("link add out type veth peer name tap");
-        for end in ["out", "tap"] {
-            // Nothing of its own on the wire, and room for joined segments.
-            net.sh(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
-            net.ip(&format!("link set {end} mtu 65535 up arp off"));
-        }
+        net.cable("out", "tap");
         Some(net)
+    }
+
+    fn cable(&self, a: &str, b: &str) {
+        self.ip(&format!("link add {a} type veth peer name {b}"));
+        for end in [a, b] {
+            // Nothing of its own on the wire, and room for joined segments.
+            self.sh(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
+            self.ip(&format!("link set {end} mtu 65535 up arp off"));
+        }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -73,13 +77,17 @@ impl Net {
         let mut c = self.command(env!("CARGO_BIN_EXE_phasescope"));
         c.args(["live", "--headless"]);
         let child = Kept(c.args(arguments).stdout(Stdio::null()).spawn().unwrap());
-        // A device that is listened to is promiscuous.
+        self.wait_for("ip -d link show tap", "promiscuity 1");
+        child
+    }
+
+    /// Waits until a command says this. A device that is listened to is promiscuous.
+    fn wait_for(&self, line: &str, words: &str) {
         let begun = Instant::now();
         loop {
-            let mut link = self.command("ip");
-            let link = link.args(["-d", "link", "show", "tap"]).output().unwrap();
-            if String::from_utf8_lossy(&link.stdout).contains("promiscuity 1") {
-                return child;
+            let said = self.command("sh").args(["-c", line]).output().unwrap();
+            if String::from_utf8_lossy(&said.stdout).contains(words) {
+                return;
             }
             assert!(begun.elapsed() < Duration::from_secs(20), "no capture");
             std::thread::sleep(Duration::from_millis(20));
@@ -100,15 +108,15 @@ impl Net {
     }
 
     fn replay(&self, file: &Path, arguments: &[&str]) {
-        let done = self
-            .command("tcpreplay")
-            .args(["-q", "-i", "out"])
-            .args(arguments)
-            .arg(file)
-            .output()
-            .unwrap();
+        let done = self.tcpreplay("out", file, arguments).output().unwrap();
         assert!(done.status.success(), "{done:?}");
         std::thread::sleep(Duration::from_millis(300));
+    }
+
+    fn tcpreplay(&self, device: &str, file: &Path, arguments: &[&str]) -> Command {
+        let mut c = self.command("tcpreplay");
+        c.args(["-q", "-i", device]).args(arguments).arg(file);
+        c
     }
 }
 
@@ -126,27 +134,31 @@ fn terminate(mut child: Kept) {
 /// The fixture as tcpreplay reads it.
 fn plain(name: &str, folder: &Path) -> PathBuf {
     let file = folder.join("plain.pcap");
-    let mut capture = Capture::open(&[path(name)]).unwrap();
-    let mut writer = Writer::create(&file, Format::PcapNanos).unwrap();
-    let interface = {
-        capture.next_frame().unwrap();
-        capture.interfaces().next().unwrap().clone()
-    };
-    let mut capture = Capture::open(&[path(name)]).unwrap();
+    write_plain(Capture::open(&[path(name)]).unwrap(), &file);
+    file
+}
+
+fn write_plain(mut capture: Capture, file: &Path) {
+    let mut writer = Writer::create(file, Format::PcapNanos).unwrap();
+    let interface = ethernet();
     while let Some(frame) = capture.next_frame().unwrap() {
         writer.frame(&frame, std::iter::once(&interface)).unwrap();
     }
     writer.finish().unwrap();
-    file
+}
+
+fn ethernet() -> Interface {
+    Interface {
+        link: LinkType::Ethernet,
+        name: None,
+        point: None,
+        snap_length: 0,
+    }
 }
 
 fn read(file: &Path) -> Report {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
-
-/// tcpreplay keeps the times of its trace only as well as a busy machine lets it: this only finds
-/// what is plainly wrong. What it really sent, and when, the other capture of it tells exactly.
-const PACE_NS: i64 = 2_000_000_000;
 
 #[test]
 fn the_live_report_is_the_offline_one() {
@@ -154,15 +166,26 @@ fn the_live_report_is_the_offline_one() {
         return;
     };
     let folder = folder("wire");
-    for name in ["kvm-idle", "kvm-loaded"] {
-        let fixture = format!("fixtures/kvm/{name}.pcap.zst");
+    for name in [
+        "kvm/kvm-idle",
+        "kvm/kvm-loaded",
+        "kvm/kvm-repeat",
+        "kvm/kvm-postcopy",
+        "kvm/kvm-multifd",
+        "openstack/os-live-source",
+    ] {
+        let fixture = format!("fixtures/{name}.pcap.zst");
         let trace = plain(&fixture, &folder);
         let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
         let (r, k) = (report.to_str().unwrap(), kept.to_str().unwrap());
         let other = folder.join("tcpdump.pcap");
         let tcpdump = net.tcpdump(&other);
         let child = net.live(&["--report", r, "--write", k, "--force"]);
-        net.replay(&trace, &["--preload-pcap", "--timer=gtod"]);
+        // Its pace is its own affair: what it really sent, and when, the other capture tells.
+        net.replay(
+            &trace,
+            &["--preload-pcap", "--timer=gtod", "--multiplier=5"],
+        );
         terminate(child);
         let live = read(&report);
         assert_eq!(live.capture.health.dropped_packets, Some(0));
@@ -185,7 +208,7 @@ fn the_live_report_is_the_offline_one() {
             assert_eq!(json(&live), json(&same), "{file:?}");
         }
 
-        // Of the trace: the same but for the replay's own pace.
+        // Of the trace: the same but for the times.
         let trace = offline(&path(&fixture));
         assert_eq!(live.capture.packets, trace.capture.packets);
         assert_eq!(live.migrations.len(), trace.migrations.len());
@@ -200,8 +223,7 @@ fn the_live_report_is_the_offline_one() {
             assert_eq!(a.phases.len(), b.phases.len());
             for (p, q) in a.phases.iter().zip(&b.phases) {
                 assert_eq!(p.name, q.name);
-                let off = p.duration_ns.unwrap() - q.duration_ns.unwrap();
-                assert!(off.abs() < PACE_NS, "{}: {off} ns", p.name.name());
+                assert_eq!(p.duration_ns.is_some(), q.duration_ns.is_some());
                 let frame = |b: &Option<phasescope::migration::Boundary>| {
                     b.as_ref().map(|b| (b.frame, b.marker.clone()))
                 };
@@ -210,6 +232,182 @@ fn the_live_report_is_the_offline_one() {
             }
         }
     }
+}
+
+#[test]
+fn several_devices_are_one_capture() {
+    let Some(net) = Net::new("devices") else {
+        return;
+    };
+    net.cable("out2", "tap2");
+    let folder = folder("wire-devices");
+    // libvirt's connection passes one device, everything else the other; a blank frame
+    // goes before both, so that both begin at the same time of the trace.
+    let devices = ["out", "out2"];
+    let files = devices.map(|d| folder.join(format!("{d}.pcap")));
+    let open = || Capture::open(&[path(crate::IDLE)]).unwrap();
+    let begin = open().next_frame().unwrap().unwrap().time;
+    for (file, filter) in files.iter().zip(["tcp port 16509", "not tcp port 16509"]) {
+        let mut capture = open();
+        capture.set_filter(filter).unwrap();
+        let mut writer = Writer::create(file, Format::PcapNanos).unwrap();
+        let interface = ethernet();
+        let blank = [0; 60];
+        let marker = phasescope::capture::Frame {
+            number: 1,
+            time: begin,
+            interface: 0,
+            link: LinkType::Ethernet,
+            wire_len: 60,
+            data: &blank,
+        };
+        writer.frame(&marker, std::iter::once(&interface)).unwrap();
+        while let Some(frame) = capture.next_frame().unwrap() {
+            writer.frame(&frame, std::iter::once(&interface)).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+    let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
+    let (r, k) = (report.to_str().unwrap(), kept.to_str().unwrap());
+    let arguments = ["-i", "tap", "-i", "tap2", "--report", r, "--write", k];
+    let child = net.live_on(&arguments);
+    net.wait_for("ip -d link show tap2", "promiscuity 1");
+    let replays: Vec<_> = devices
+        .iter()
+        .zip(&files)
+        .map(|(device, file)| {
+            let mut c = net.tcpreplay(device, file, &["--preload-pcap"]);
+            Kept(
+                c.stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap(),
+            )
+        })
+        .collect();
+    for mut r in replays {
+        assert!(r.wait().success());
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    terminate(child);
+    let live = read(&report);
+    assert_eq!(live.capture.files, ["tap", "tap2"]);
+    assert_eq!(live.capture.health.dropped_packets, Some(0));
+    let all: u64 = files.iter().map(|f| offline(f).capture.packets).sum();
+    assert_eq!(live.capture.packets, all);
+    let same = offline(&kept);
+    assert_eq!(same.capture.packets, all);
+    assert!(!same.capture.health.oddities.contains_key("time-steps-back"));
+    let json = |r: &Report| serde_json::to_value(&r.migrations).unwrap();
+    assert_eq!(json(&live), json(&same));
+    // How the two replays keep pace with each other is the machine's affair, so that the stream may
+    // be late; but both devices were listened to.
+    assert!(!live.migrations.is_empty());
+    assert_eq!(live.capture.connections, 2);
+    // pcap has one interface.
+    let words = net
+        .command(env!("CARGO_BIN_EXE_phasescope"))
+        .args([
+            "live",
+            "--headless",
+            "-i",
+            "tap",
+            "-i",
+            "tap2",
+            "-w",
+            "x.pcap",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(words.status.code(), Some(2), "{words:?}");
+    let words = net
+        .command(env!("CARGO_BIN_EXE_phasescope"))
+        .args(["live", "--headless", "-i", "tap", "-i", "nothing"])
+        .output()
+        .unwrap();
+    assert_eq!(words.status.code(), Some(1), "{words:?}");
+    assert!(String::from_utf8_lossy(&words.stderr).contains("nothing: "));
+}
+
+/// A datagram around the payload, as a router sends it on.
+fn datagram(payload: &[u8], number: u16) -> Vec<u8> {
+    // To the group's Ethernet address (RFC 1112, section 6.4).
+    let mut f = vec![1, 0, 0x5e, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0];
+    let length = 20 + 8 + payload.len() as u16;
+    // RFC 791: version and header length, total length, no fragments, one hop, UDP.
+    let mut ip = vec![0x45, 0];
+    ip.extend(length.to_be_bytes());
+    ip.extend(number.to_be_bytes());
+    ip.extend([0x40, 0, 1, 17, 0, 0, 10, 0, 9, 1, 239, 0, 0, 1]);
+    let sum: u32 = ip
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    f.extend(ip);
+    // RFC 768; without a checksum.
+    for word in [40_000, 2064, 8 + payload.len() as u16, 0] {
+        f.extend(word.to_be_bytes());
+    }
+    f.extend(payload);
+    f
+}
+
+#[test]
+fn a_dpmi_stream_to_a_group() {
+    let Some(net) = Net::new("group") else {
+        return;
+    };
+    net.ip("address add 10.0.9.2/24 dev tap");
+    net.ip("route add 239.0.0.0/8 dev tap");
+    let folder = folder("wire-group");
+    let stream = path("fixtures/dpmi/live-eth.stream.pcap");
+    let mut capture = Capture::open(std::slice::from_ref(&stream)).unwrap();
+    let file = folder.join("group.pcap");
+    let mut writer = Writer::create(&file, Format::PcapNanos).unwrap();
+    let interface = ethernet();
+    let mut sent = 0;
+    while let Some(frame) = capture.next_frame().unwrap() {
+        if frame.data[12..14] != [0x08, 0x10] {
+            continue;
+        }
+        sent += 1;
+        let data = datagram(&frame.data[14..], sent);
+        let frame = phasescope::capture::Frame {
+            wire_len: data.len() as u32,
+            data: &data,
+            ..frame
+        };
+        writer.frame(&frame, std::iter::once(&interface)).unwrap();
+    }
+    writer.finish().unwrap();
+    assert!(sent > 1);
+    let report = folder.join("report.json");
+    let mut c = net.command(env!("CARGO_BIN_EXE_phasescope"));
+    c.args([
+        "live",
+        "--headless",
+        "--dpmi",
+        "udp://239.0.0.1:2064",
+        "--report",
+    ]);
+    let child = Kept(c.arg(&report).stdout(Stdio::null()).spawn().unwrap());
+    net.wait_for("ip maddress show dev tap", "239.0.0.1");
+    net.replay(&file, &["--mbps=10"]);
+    terminate(child);
+    let inside = Options { dpmi_inside: true };
+    let mut expected = Capture::open_with(&[stream], inside).unwrap();
+    let (mut packets, mut bytes) = (0, 0);
+    while let Some(frame) = expected.next_frame().unwrap() {
+        packets += 1;
+        bytes += u64::from(frame.wire_len);
+    }
+    let live = read(&report).capture;
+    assert_eq!((live.packets, live.bytes), (packets, bytes));
+    assert_eq!(live.files, ["dpmi udp://239.0.0.1:2064"]);
+    let lost = "dpmi-measurement-frames-lost";
+    assert!(!live.health.oddities.contains_key(lost));
 }
 
 #[test]
@@ -292,6 +490,43 @@ fn without_the_right_it_says_what_to_do() {
         words.contains("sudo setcap cap_net_raw,cap_net_admin=eip"),
         "{words}"
     );
+}
+
+#[test]
+fn types_of_time_stamps() {
+    let Some(net) = Net::new("stamps") else {
+        return;
+    };
+    let run = |arguments: &[&str]| {
+        let mut c = net.command(env!("CARGO_BIN_EXE_phasescope"));
+        c.args(["live", "--headless"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    // A virtual cable has no clock of its own.
+    let out = run(&["-i", "tap", "-i", "any", "-J"]);
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let first: Vec<_> = text
+        .lines()
+        .map(|l| l.split_whitespace().take(2).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(first, [["tap", "host"], ["any", "host"]], "{out:?}");
+    let said = |arguments: &[&str], code: i32, words: &str| {
+        let out = run(arguments);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(code), "{text}");
+        assert!(text.contains(words), "{text}");
+    };
+    said(
+        &["-i", "tap", "-j", "adapter"],
+        1,
+        "tap: no time stamps of type adapter; -J",
+    );
+    said(&["-i", "tap", "-j", "sundial"], 2, "adapter_unsynced");
+    said(&["-i", "none", "-J"], 1, "none: ");
+    let child = net.live(&["-j", "host"]);
+    terminate(child);
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub enum Action {
     Reverse,
     /// Holds the screen still, and a replay; goes on.
     Pause,
-    /// Writes the selected migration into a file.
+    /// Writes the selected migration into files.
     Export,
     /// Shares, or times.
     Scale,
@@ -103,7 +103,7 @@ pub const KEYS: &[Key] = &[
     key(Char('r'), "r", A::Reverse, "reverse", "sort the other way around", false),
     key(Char('p'), "p", A::Pause, "pause", "hold the screen still (and a replay); the capture goes on", true),
     key(Char(' '), "Space", A::Pause, "pause", "", false),
-    key(Char('e'), "e", A::Export, "export", "write the selected migration as JSON into this folder", true),
+    key(Char('e'), "e", A::Export, "export", "write the selected migration into this folder: JSON, SVG, PNG", true),
     key(Char('%'), "%", A::Scale, "scale", "budget: shares of the whole, or times on one scale", false),
     key(Up, "Up", A::Up, "up", "select, or scroll: also k, j, PgUp, PgDn, g, G", false),
     key(Char('k'), "k", A::Up, "up", "", false),

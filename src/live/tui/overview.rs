@@ -94,8 +94,8 @@ pub(super) const COLUMNS: &[Column] = &[
         head: "bytes",
         width: 10,
         right: true,
-        cell: |s| bytes(s.bytes()),
-        order: |a, b| b.bytes().cmp(&a.bytes()),
+        cell: |s| bytes(s.page_bytes),
+        order: |a, b| b.page_bytes.cmp(&a.page_bytes),
     },
     Column {
         head: "rounds",
@@ -251,7 +251,7 @@ fn phases(s: &Shown, now_ns: i64, width: usize) -> Line<'static> {
 fn progress(s: &Shown, now_ns: i64, width: usize, theme: &Theme) -> Line<'static> {
     let mut parts = Vec::new();
     let mut sent = Vec::new();
-    if s.bytes() > 0 {
+    if s.page_bytes > 0 {
         parts.push(Span::raw(format!("{}/s", bytes(s.rate()))));
         parts.push(Span::raw(format!("round {}", s.rounds())));
         match s.trend() {
@@ -263,7 +263,7 @@ fn progress(s: &Shown, now_ns: i64, width: usize, theme: &Theme) -> Line<'static
                 parts.push(styled(format!("not converging ×{part:.2}"), theme.alarm));
             }
         }
-        sent = vec![bytes(s.bytes()), format!("{} pages", count(s.pages()))];
+        sent = vec![bytes(s.page_bytes), format!("{} pages", count(s.pages()))];
     }
     if let Some((down, stopped)) = s.pause(now_ns) {
         let style = if stopped { theme.alarm } else { theme.title };
@@ -279,7 +279,7 @@ fn progress(s: &Shown, now_ns: i64, width: usize, theme: &Theme) -> Line<'static
     }
     let spark = width.saturating_sub(used + 2).min(SPARK);
     let mut line = vec![Span::raw(" ")];
-    if s.bytes() > 0 && spark >= 4 {
+    if s.page_bytes > 0 && spark >= 4 {
         line.push(styled(bars::latest(&s.series, spark), theme.spark));
         line.push(Span::raw(" "));
     }

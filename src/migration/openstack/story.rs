@@ -142,7 +142,7 @@ pub(in crate::migration) struct Asked {
 /// One request to migrate one instance, and all that it set off.
 #[derive(Debug, Clone)]
 pub(in crate::migration) struct Story {
-    pub(super) id: u64,
+    pub(in crate::migration) id: u64,
     pub(in crate::migration) wish: Wish,
     pub(in crate::migration) instance: Option<String>,
     pub(in crate::migration) request_id: Option<String>,

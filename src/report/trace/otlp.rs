@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{identity, spans};
 use crate::migration::{Migration, OutcomeKind};
-use crate::report::Report;
+use crate::report::{CaptureSummary, Report};
 
 /// FNV-1a with 128 bits (offset basis and prime of draft-eastlake-fnv).
 fn digest(parts: &[&str]) -> u128 {
@@ -46,8 +46,8 @@ fn attributes(facts: &Map<String, Value>, prefix: &str) -> Vec<Value> {
 }
 
 /// The first packet's time, ns since 1970.
-fn epoch(report: &Report) -> i64 {
-    let first = report.capture.first.as_deref();
+fn epoch(capture: &CaptureSummary) -> i64 {
+    let first = capture.first.as_deref();
     first
         .and_then(|t| chrono::DateTime::parse_from_rfc3339(t).ok())
         .and_then(|t| t.timestamp_nanos_opt())
@@ -56,12 +56,21 @@ fn epoch(report: &Report) -> i64 {
 
 /// The report's migrations as an export request.
 pub fn request(report: &Report) -> Value {
-    let epoch = epoch(report);
+    export(&report.capture, &report.migrations)
+}
+
+/// One migration as an export request on a line of its own (OTLP File Exporter: JSON lines).
+pub fn line(capture: &CaptureSummary, m: &Migration) -> String {
+    format!("{}\n", export(capture, std::slice::from_ref(m)))
+}
+
+fn export(capture: &CaptureSummary, migrations: &[Migration]) -> Value {
+    let epoch = epoch(capture);
     let mut all = vec![];
-    for m in &report.migrations {
-        all.extend(migration(m, report, epoch));
+    for m in migrations {
+        all.extend(migration(m, capture, epoch));
     }
-    let files = report.capture.files.join(", ");
+    let files = capture.files.join(", ");
     json!({
         "resourceSpans": [{
             "resource": { "attributes": [
@@ -77,16 +86,25 @@ pub fn request(report: &Report) -> Value {
     })
 }
 
-fn migration(m: &Migration, report: &Report, epoch: i64) -> Vec<Value> {
+/// The first frame that says something of it: its number in the report may still change.
+fn first_frame(m: &Migration) -> u64 {
+    let bounds = m.phases.iter().flat_map(|p| [&p.start, &p.end]).flatten();
+    let bounds = bounds.map(|b| b.frame);
+    let connections = m.transfer.iter().flat_map(|t| &t.connections);
+    let frames = bounds.chain(connections.map(|c| c.first_frame));
+    frames.min().unwrap_or(0)
+}
+
+fn migration(m: &Migration, capture: &CaptureSummary, epoch: i64) -> Vec<Value> {
     let Some((from, to)) = crate::series::span(m) else {
         return vec![];
     };
     let trace = digest(&[
-        report.capture.first.as_deref().unwrap_or(""),
+        capture.first.as_deref().unwrap_or(""),
         m.guest.uuid.as_deref().unwrap_or(""),
         m.source.address.as_deref().unwrap_or(""),
         m.destination.address.as_deref().unwrap_or(""),
-        &m.id.to_string(),
+        &first_frame(m).to_string(),
         &from.to_string(),
     ]);
     let trace = format!("{trace:032x}");
@@ -115,13 +133,14 @@ fn migration(m: &Migration, report: &Report, epoch: i64) -> Vec<Value> {
         "attributes": attributes(&identity(m), "migration."),
         "status": status,
     })];
-    let transfer = spans
-        .iter()
-        .position(|s| s.kind == "phase" && s.name == "transfer");
     for (n, s) in spans.iter().enumerate() {
-        let inside = match (s.kind, transfer) {
-            ("round", Some(t)) => span_id(&trace, "transfer", t),
-            _ => root.clone(),
+        // Its phase, where that holds all of it: a span does not outlast its parent.
+        let phase = |p: &super::Span| {
+            p.kind == "phase" && s.inside == Some(&p.name) && p.from <= s.from && s.to <= p.to
+        };
+        let inside = match spans.iter().position(phase) {
+            Some(p) => span_id(&trace, &spans[p].name, p),
+            None => root.clone(),
         };
         let mut list = attributes(&s.facts, "");
         list.push(json!({ "key": "kind", "value": { "stringValue": s.kind } }));
