@@ -5,8 +5,10 @@ mod clients;
 mod phases;
 mod report;
 mod story;
+mod veiled;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 
 use phasescope_parsers::amqp::ContentMethod;
 use phasescope_parsers::openstack::{Action, Call, Service};
@@ -23,6 +25,8 @@ pub use report::{Account, HttpCall, RpcCall, SubPhase};
 pub(super) use report::{account, merge_outcome, notes};
 use story::{Asked, HttpRecord, MAX_KEPT, RpcRecord};
 pub(super) use story::{Story, Wish};
+pub(super) use veiled::Veiled;
+use veiled::Watch;
 
 /// Stories that are open at once; past it the one that has been idle longest is told.
 const MAX_STORIES: usize = 4096;
@@ -77,6 +81,8 @@ struct Open {
 pub(super) struct Cloud {
     flows: HashMap<u64, (Endpoint, Endpoint)>,
     clients: Clients,
+    /// What is inside TLS.
+    veiled: Watch,
     stories: BTreeMap<u64, Story>,
     /// Stories by their request id.
     requests: HashMap<String, u64>,
@@ -92,6 +98,16 @@ impl Cloud {
     /// A connection was recognised.
     pub(super) fn recognised(&mut self, info: &FlowInfo) {
         self.flows.insert(info.id, (info.client, info.server));
+    }
+
+    /// A TLS connection was recognised.
+    pub(super) fn recognised_tls(&mut self, info: &FlowInfo) {
+        self.veiled.recognised(info);
+    }
+
+    /// What can be inferred of connections that cannot be read: of those before `opened`.
+    pub(super) fn veiled(&self, source: IpAddr, opened: Stamp) -> Option<Veiled> {
+        self.veiled.before(source, opened)
     }
 
     /// A connection has ended.
@@ -112,6 +128,7 @@ impl Cloud {
                 }
             }
             event::Kind::Http(h) => self.http(event, h, mark),
+            event::Kind::Tls(t) => self.veiled.event(event, t),
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! OpenStack: a real migration against its truth, made ones at the edges, secrets.
 
 mod edges;
+mod recorded;
 mod secrets;
 mod truth;
 mod tshark;

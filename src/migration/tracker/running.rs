@@ -60,6 +60,7 @@ impl Tracker {
             companions: &companions,
             channels: None,
             story: None,
+            veiled: None,
             now: self.now,
             guests: &self.guests,
             clock: Clock {
