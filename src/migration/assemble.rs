@@ -81,10 +81,10 @@ impl Parts<'_> {
 
     /// What could be inferred of a cloud inside TLS, and whether of its RPC and of its HTTP.
     fn veiled(&self) -> Option<(&Veiled, bool, bool)> {
-        let rpc = self.story.is_none();
+        let rpc = self.story.is_none_or(|s| s.rpcs.is_empty());
         let http = self.story.is_none_or(|s| s.asked.is_none());
         // A client's connections alone do not make a migration one of the cloud.
-        let told = |v: &&Veiled| !rpc || v.broker();
+        let told = |v: &&Veiled| self.story.is_some() || v.broker();
         let veiled = self.veiled.as_ref().filter(told)?;
         Some((veiled, rpc, http))
     }
@@ -264,11 +264,7 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
 
 /// What is different under a cloud: no end and no total without success, and the steps within
 /// phases. Gives the total time.
-fn under_a_cloud(
-    parts: &Parts<'_>,
-    result: OutcomeKind,
-    phases: &mut Vec<Phase>,
-) -> Option<i64> {
+fn under_a_cloud(parts: &Parts<'_>, result: OutcomeKind, phases: &mut Vec<Phase>) -> Option<i64> {
     let completed = result == OutcomeKind::Completed;
     phases.retain(|p| completed || p.name != PhaseName::PostMigration);
     let opened = parts.session.and_then(|s| s.info.opened);

@@ -5,6 +5,7 @@ mod recorded;
 mod secrets;
 mod truth;
 mod tshark;
+mod veiled;
 mod wire;
 
 use std::path::PathBuf;

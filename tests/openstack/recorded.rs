@@ -61,7 +61,7 @@ impl Sink for Wire {
         let Some(id) = m.envelope.as_ref().and_then(|e| e.unique_id.clone()) else {
             return;
         };
-        let (begin, end) = (event.begin.time.as_nanos(), event.stamp.time.as_nanos());
+        let (begin, end) = (event.begin.time.nanos(), event.stamp.time.nanos());
         self.0.entry((way, id)).or_insert((begin, end, *m));
     }
 }
@@ -97,7 +97,14 @@ fn assert_all_on_the_wire(file: &Path, truth: &Value) -> usize {
         let found = wire.0.get(&(way, id));
         let (begin, end, m) = found.unwrap_or_else(|| panic!("{file:?}: {said}"));
         let at = said["t_ns"].as_i64().unwrap();
-        assert!(if way == "out" { *begin >= at } else { *end <= at }, "{said}");
+        assert!(
+            if way == "out" {
+                *begin >= at
+            } else {
+                *end <= at
+            },
+            "{said}"
+        );
         let e = m.envelope.as_ref().unwrap();
         let text = |key: &str| said[key].as_str();
         assert_eq!(e.kind, kind(text("kind").unwrap()));
@@ -160,8 +167,12 @@ fn assert_all_joined(m: &Migration, truth: &Value) {
     // What has another request id: the network's event and the abort.
     for r in left {
         assert!(
-            ["external_instance_event", "live_migration_abort", "live_migration_force_complete"]
-                .contains(&r.method.as_str()),
+            [
+                "external_instance_event",
+                "live_migration_abort",
+                "live_migration_force_complete"
+            ]
+            .contains(&r.method.as_str()),
             "{}",
             r.method
         );
@@ -169,7 +180,8 @@ fn assert_all_joined(m: &Migration, truth: &Value) {
 }
 
 fn assert_scenario(scenario: &str, file: &Path, truth: &Value) {
-    assert!(assert_all_on_the_wire(file, truth) >= 3, "{scenario}");
+    // At least calls and replies.
+    assert!(assert_all_on_the_wire(file, truth) >= 2, "{scenario}");
     let report = report_of(&[file.to_path_buf()]);
     let asked = asked(truth);
     assert_eq!(report.migrations.len(), asked.len(), "{scenario}");
@@ -279,7 +291,6 @@ fn the_queue_of_the_source_is_told() {
 #[cfg(feature = "live")]
 #[test]
 fn one_port_alone() {
-    use phasescope::analysis;
     let (file, truth) = files("live");
     let truth = read(&truth);
     let all = report_of(&[file.clone()]).migrations.remove(0);
@@ -294,9 +305,9 @@ fn one_port_alone() {
         assert_eq!(migrations.len(), 1);
         migrations.remove(0)
     };
-    let _ = analysis::analyze;
     let marks = |m: &Migration| -> Vec<(PhaseName, String, Option<String>)> {
-        let name = |b: &Option<phasescope::migration::Boundary>| b.as_ref().map(|b| b.marker.clone());
+        let name =
+            |b: &Option<phasescope::migration::Boundary>| b.as_ref().map(|b| b.marker.clone());
         m.phases
             .iter()
             .map(|p| (p.name, name(&p.start).unwrap_or_default(), name(&p.end)))
@@ -349,7 +360,8 @@ fn one_port_alone() {
     // The client's: up to the answer to its request.
     let client = at("127.0.0.30");
     assert_eq!(client.phases[0].end.as_ref().unwrap().time, time(&all, 0));
-    assert_eq!(client.phases[1].start, all.phases[1].start);
+    let start = |m: &Migration| m.phases[1].start.as_ref().unwrap().time.clone();
+    assert_eq!(start(&client), start(&all));
     assert_eq!(client.total_time_ns, None);
 }
 
@@ -389,7 +401,10 @@ fn recorded_anew() {
                 .output()
                 .unwrap();
             assert!(out.status.success());
-            assert!(!planted(&[out.stdout, out.stderr].concat()), "{arguments:?}");
+            assert!(
+                !planted(&[out.stdout, out.stderr].concat()),
+                "{arguments:?}"
+            );
         }
     }
 }

@@ -247,9 +247,7 @@ impl Veiled {
             (Signal::VeiledRequest, self.request.filter(|_| http)),
             (Signal::VeiledReply, self.reply.filter(|_| rpc)),
         ];
-        all.into_iter()
-            .filter_map(|(s, m)| Some((s, m?)))
-            .collect()
+        all.into_iter().filter_map(|(s, m)| Some((s, m?))).collect()
     }
 
     /// What a reader must know.
