@@ -389,6 +389,9 @@ fn why_unknown(parts: &Parts<'_>, name: PhaseName, start: bool) -> String {
     ) {
         let why = match parts.veiled() {
             Some((_, true, _)) => "the cloud's messages are encrypted",
+            _ if parts.story.is_some_and(|s| s.truncated > 0) => {
+                "the message that marks it is not in the capture, or was cut off before it said so"
+            }
             _ => "the message that marks it is not in the capture",
         };
         return format!("{edge} unknown: {why}");

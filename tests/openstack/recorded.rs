@@ -408,3 +408,55 @@ fn recorded_anew() {
         }
     }
 }
+
+/// Every frame cut after so many bytes.
+fn cut_to(scenario: &str, length: usize) -> Capture {
+    let mut capture = Capture::open(&[files(scenario).0]).unwrap();
+    let mut out = 0xa1b2_3c4d_u32.to_le_bytes().to_vec();
+    out.extend([2, 0, 4, 0]);
+    out.extend([0; 8]);
+    out.extend((length as u32).to_le_bytes());
+    out.extend(1_u32.to_le_bytes());
+    while let Some(frame) = capture.next_frame().unwrap() {
+        let ns = frame.time.nanos();
+        let data = &frame.data[..frame.data.len().min(length)];
+        out.extend(((ns / 1_000_000_000) as u32).to_le_bytes());
+        out.extend(((ns % 1_000_000_000) as u32).to_le_bytes());
+        out.extend((data.len() as u32).to_le_bytes());
+        out.extend(frame.wire_len.to_le_bytes());
+        out.extend(data);
+    }
+    Capture::from_reader("cut", std::io::Cursor::new(out)).unwrap()
+}
+
+/// A snap length that cuts ids off: still one migration, and nothing is claimed that was not read.
+#[test]
+fn cut_bodies_make_no_migrations_of_their_own() {
+    for length in [320, 512, 1024] {
+        let report = phasescope::analysis::analyze(&mut cut_to("live", length), |_| true).unwrap();
+        assert_eq!(report.migrations.len(), 1, "at {length}");
+        let m = &report.migrations[0];
+        let account = m.openstack.as_ref().unwrap();
+        assert!(
+            m.notes.iter().any(|n| n.contains("cut off")),
+            "{:?}",
+            m.notes
+        );
+        assert_eq!(m.total_time_ns, None);
+        // The calls' ids are cut: that they are calls is not known, nor which replies are theirs.
+        let post = "post_live_migration_at_destination";
+        let post = account.rpcs.iter().find(|r| r.method == post).unwrap();
+        assert_eq!(post.kind, "request");
+        assert!(post.published.is_some() && post.delivered.is_some());
+        assert!(!m.notes.iter().any(|n| n.contains("15.0.0")));
+        assert_eq!(m.outcome.result, OutcomeKind::Unfinished);
+        let init = m
+            .phases
+            .iter()
+            .find(|p| p.name == PhaseName::Initialization);
+        assert!(init.unwrap().reason.as_ref().unwrap().contains("cut off"));
+    }
+    // Two at once are two as long as the instances can be read.
+    let report = phasescope::analysis::analyze(&mut cut_to("two", 1024), |_| true).unwrap();
+    assert_eq!(report.migrations.len(), 2);
+}

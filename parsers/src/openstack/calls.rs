@@ -350,6 +350,10 @@ pub const ROUTES: &[Route] = &[
 /// Segments that are version documents of the services, behind any prefix.
 const VERSIONS: &[&str] = &["v1", "v2", "v2.0", "v2.1", "v3"];
 
+/// Prefixes of Keystone behind a web server that serves all interfaces (DevStack `lib/keystone`);
+/// alone they are its list of versions.
+const KEYSTONE_PREFIXES: &[&str] = &["identity", "identity_admin", "keystone"];
+
 /// What a path says about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Classified {
@@ -459,7 +463,10 @@ pub fn classify(method: Method, path: &str) -> Option<Classified> {
     }
     let is_document = match segments.last() {
         None => true,
-        Some(last) => VERSIONS.contains(last) && segments.len() <= 2,
+        Some(last) => {
+            let alone = segments.len() == 1 && KEYSTONE_PREFIXES.contains(last);
+            alone || (VERSIONS.contains(last) && segments.len() <= 2)
+        }
     };
     is_document.then(|| Classified::new(Service::Any, Call::Discovery))
 }

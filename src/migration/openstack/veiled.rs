@@ -172,15 +172,16 @@ impl Watch {
             .collect();
         answers.sort_unstable_by_key(|t| t.last);
         let last = answers.pop()?;
-        let mut from = last.first;
+        // A turn may begin with a heartbeat long before: its end counts.
+        let mut from = last.last;
         for t in answers.iter().rev() {
             if from.time.since(t.last.time) > PAUSE_NS {
                 break;
             }
-            from = from.min(t.first);
+            from = t.last;
         }
         let wide = last.last.time.since(from.time);
-        Some(uncertain(last.first, last.last, wide))
+        Some(uncertain(last.last, last.last, wide))
     }
 
     /// The lone client's connection to Nova that was opened before.

@@ -43,6 +43,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Call => "call",
         Kind::Cast => "cast",
+        Kind::Request => "request",
         Kind::Reply => "reply",
         Kind::KeepAlive => "keep-alive",
         Kind::Notification => "notification",
