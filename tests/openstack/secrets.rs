@@ -164,6 +164,50 @@ fn scrubbing_keeps_the_report() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Past what `scrub` holds of one message, the rest of it is blank, and the next one is not.
+#[test]
+fn a_message_that_is_too_long_to_be_shown() {
+    let folder = tempfile("long");
+    let mut w = Wire::default();
+    let shell = (SOURCE, 50_000);
+    w.login(1000, shell, TOKEN);
+    let part = format!(
+        "{:x}\r\n{}\r\n",
+        0x8000,
+        PASSWORD.repeat(0x8000 / PASSWORD.len() + 1)
+    );
+    let part = part[..0x8000 + 6].to_owned() + "\r\n";
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        part.repeat(96)
+    );
+    w.http(
+        (1060, 1070),
+        shell,
+        8774,
+        &get("/v2.1/servers/detail", TOKEN),
+        &long,
+    );
+    w.ask(1100, shell, TOKEN, VM1, "req-1");
+    w.run(1200, VM1, "req-1", "a");
+    let (file, copy) = (folder.join("in.pcap"), folder.join("out.pcap"));
+    std::fs::write(&file, w.pcap(0)).unwrap();
+    let done = Command::new(PROGRAM)
+        .args(["scrub", "--force"])
+        .args([&file, &copy])
+        .output();
+    assert!(done.unwrap().status.success());
+    assert_clean("scrub", &std::fs::read(&copy).unwrap());
+    let migrations = |file: &Path| {
+        let out = run(&["analyze", "--format", "json"], file);
+        let report: Value = serde_json::from_slice(&out).unwrap();
+        report["migrations"].clone()
+    };
+    assert_eq!(migrations(&file), migrations(&copy));
+    assert!(!migrations(&file)[0]["total_time_ns"].is_null());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// The copy of what two taps saw is that of two taps: both hold what one alone would.
 #[test]
 fn two_taps_in_one_copy() {

@@ -431,14 +431,15 @@ fn apply(route: &Route, segments: &[&str]) -> Option<Classified> {
     Some(found)
 }
 
-/// Whether a segment of a request's path is kept: the words of [`ROUTES`], versions, UUIDs,
-/// numbers, and what the call's classification keeps.
+/// Whether a segment of a request's path is kept: the words of [`ROUTES`], versions, Keystone's
+/// prefixes, UUIDs, numbers, and what the call's classification keeps.
 pub(crate) fn is_kept(segment: &str, found: Option<&Classified>) -> bool {
     let word = || {
         ROUTES
             .iter()
             .flat_map(|route| route.suffix.split('/'))
             .chain(VERSIONS.iter().copied())
+            .chain(KEYSTONE_PREFIXES.iter().copied())
             .any(|word| word == segment)
     };
     let number = || segment.len() <= 20 && segment.bytes().all(|byte| byte.is_ascii_digit());

@@ -322,6 +322,10 @@ fn without_libvirt(story: &Story, aborted: bool, now: Timestamp) -> Outcome {
             );
         }
     }
+    if story.truncated > 0 {
+        let why = "the messages that would tell were cut off";
+        return is(OutcomeKind::Unknown, why.to_owned());
+    }
     is(
         OutcomeKind::Unfinished,
         "the capture ends before the migration, or does not hold libvirt's part".to_owned(),
