@@ -12,7 +12,8 @@ use phasescope::migration::{
 
 use super::{path, report_of};
 
-const FILE: &str = "os-live-source.pcap.zst";
+const SOURCE: &str = "os-live-source.pcap.zst";
+const SWITCH: &str = "os-live-switch.pcap.zst";
 /// Link and network header: Ethernet, IPv4 without options.
 const NETWORK: usize = 14;
 const TRANSPORT: usize = NETWORK + 20;
@@ -45,8 +46,8 @@ fn records(bytes: &mut [u8], hello: Option<u8>) {
 }
 
 /// The capture with these ports' contents inside TLS; AMQP on its port for that.
-fn veil(ports: &[u16]) -> Vec<u8> {
-    let mut capture = Capture::open(&[path(FILE)]).unwrap();
+fn veil(file: &str, ports: &[u16]) -> Vec<u8> {
+    let mut capture = Capture::open(&[path(file)]).unwrap();
     let mut begun: HashSet<(End, End)> = HashSet::new();
     let mut out = 0xa1b2_3c4d_u32.to_le_bytes().to_vec();
     out.extend([2, 0, 4, 0]);
@@ -91,15 +92,15 @@ fn veil(ports: &[u16]) -> Vec<u8> {
     out
 }
 
-fn veiled(ports: &[u16]) -> Migration {
-    let mut capture = Capture::from_reader("veiled", Cursor::new(veil(ports))).unwrap();
+fn veiled(file: &str, ports: &[u16]) -> Migration {
+    let mut capture = Capture::from_reader("veiled", Cursor::new(veil(file, ports))).unwrap();
     let mut report = analysis::analyze(&mut capture, |_| true).unwrap();
     assert_eq!(report.migrations.len(), 1);
     report.migrations.remove(0)
 }
 
-fn plain() -> Migration {
-    report_of(&[path(FILE)]).migrations.remove(0)
+fn plain(file: &str) -> Migration {
+    report_of(&[path(file)]).migrations.remove(0)
 }
 
 fn phase(m: &Migration, name: PhaseName) -> &Phase {
@@ -123,7 +124,14 @@ fn assert_near(guess: &Option<Boundary>, truth: &Option<Boundary>) {
 
 #[test]
 fn broker_and_interfaces_inside_tls() {
-    let (m, truth) = (veiled(&[5672, 5000, 8774]), plain());
+    // Of one host's connections to the broker, and of both hosts'.
+    for file in [SOURCE, SWITCH] {
+        all_inside_tls(file);
+    }
+}
+
+fn all_inside_tls(file: &str) {
+    let (m, truth) = (veiled(file, &[5672, 5000, 8774]), plain(file));
     assert_eq!(m.driver, Driver::Openstack);
     assert!(m.openstack.is_none());
     let (a, b) = (
@@ -161,7 +169,7 @@ fn broker_and_interfaces_inside_tls() {
 /// The usual way: TLS outside, AMQP in clear.
 #[test]
 fn interfaces_inside_tls_alone() {
-    let (m, truth) = (veiled(&[5000, 8774]), plain());
+    let (m, truth) = (veiled(SOURCE, &[5000, 8774]), plain(SOURCE));
     let a = phase(&m, PhaseName::Initialization);
     let b = phase(&truth, PhaseName::Initialization);
     assert_near(&a.start, &b.start);
@@ -185,7 +193,7 @@ fn interfaces_inside_tls_alone() {
 /// Only the broker: what the client said is read.
 #[test]
 fn broker_inside_tls_alone() {
-    let (m, truth) = (veiled(&[5672]), plain());
+    let (m, truth) = (veiled(SOURCE, &[5672]), plain(SOURCE));
     let asked = m.openstack.as_ref().unwrap();
     assert_eq!(asked.authentication.as_deref(), Some("issued"));
     let a = phase(&m, PhaseName::Initialization);
