@@ -172,25 +172,26 @@ type Segment = (u64, Direction, i64);
 /// Payloads as they went out.
 #[derive(Default)]
 struct Remembered {
-    payloads: HashMap<Segment, Vec<u8>, RandomState>,
+    /// With the number of their interface.
+    payloads: HashMap<Segment, (u32, Vec<u8>), RandomState>,
     order: VecDeque<Segment>,
     bytes: usize,
 }
 
 impl Remembered {
-    fn keep(&mut self, segment: Segment, payload: &[u8]) {
+    fn keep(&mut self, segment: Segment, interface: u32, payload: &[u8]) {
         if payload.is_empty() || self.payloads.contains_key(&segment) {
             return;
         }
         self.bytes += payload.len();
-        self.payloads.insert(segment, payload.to_vec());
+        self.payloads.insert(segment, (interface, payload.to_vec()));
         self.order.push_back(segment);
         while self.bytes > MAX_REMEMBERED {
             let Some(old) = self.order.pop_front() else {
                 return;
             };
             let gone = self.payloads.remove(&old);
-            self.bytes -= gone.map_or(0, |p| p.len());
+            self.bytes -= gone.map_or(0, |(_, p)| p.len());
         }
     }
 }
@@ -262,12 +263,11 @@ impl Scrubber {
         let Ok(offset) = u64::try_from(p.offset) else {
             return;
         };
-        if let Some(known) = self
-            .remembered
-            .payloads
-            .get(&(p.flow, p.direction, p.offset))
-        {
-            packet.reveal(offset, known);
+        let segment = (p.flow, p.direction, p.offset);
+        if let Some((interface, known)) = self.remembered.payloads.get(&segment) {
+            if *interface != packet.interface {
+                packet.reveal(offset, known);
+            }
             return;
         }
         let waiting = |n: &u64| {
@@ -282,6 +282,7 @@ impl Scrubber {
         }
         let mut twins = held.into_iter().flatten().rev().filter_map(waiting);
         let twin = twins.find(|w| w.place.map(|q| q.offset) == Some(p.offset));
+        let twin = twin.filter(|w| w.interface != packet.interface);
         if let Some(known) = twin.and_then(|w| w.data.get(w.payload.clone())) {
             packet.reveal(offset, known);
         }
@@ -370,7 +371,7 @@ impl Scrubber {
             self.bytes -= first.data.len();
             if let (Some(p), Some(payload)) = (first.place, first.data.get(first.payload.clone())) {
                 let segment = (p.flow, p.direction, p.offset);
-                self.remembered.keep(segment, payload);
+                self.remembered.keep(segment, first.interface, payload);
             }
             out.extend(self.waiting.pop_front());
         }

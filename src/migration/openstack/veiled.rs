@@ -24,7 +24,7 @@ enum Role {
 }
 
 /// Ports of services that are encrypted as a whole: `amqps` (IANA); the interfaces' own ports, for
-/// TLS may be ended there (`keystone/etc/keystone.conf.sample`, `nova/conf/wsgi.py`,
+/// TLS may be ended there (`keystone/httpd/wsgi-keystone.conf`, `nova/conf/service.py`,
 /// `osapi_compute_listen_port`), and those of TripleO's proxies (`tripleo-heat-templates`,
 /// `network/endpoints/endpoint_data.yaml`).
 const PORTS: &[(u16, Role)] = &[
