@@ -244,7 +244,7 @@ fn every_message_is_found_and_joined() {
 fn signs_of_life_are_no_replies() {
     let (file, truth) = files("live");
     let truth = read(&truth);
-    let m = report_of(&[file.clone()]).migrations.remove(0);
+    let m = report_of(std::slice::from_ref(&file)).migrations.remove(0);
     let of = |method: &str| {
         let rpcs = &m.openstack.as_ref().unwrap().rpcs;
         rpcs.iter().find(|r| r.method == method).unwrap().clone()
@@ -293,7 +293,7 @@ fn the_queue_of_the_source_is_told() {
 fn one_port_alone() {
     let (file, truth) = files("live");
     let truth = read(&truth);
-    let all = report_of(&[file.clone()]).migrations.remove(0);
+    let all = report_of(std::slice::from_ref(&file)).migrations.remove(0);
     let at = |host: &str| {
         let out = Command::new(env!("CARGO_BIN_EXE_phasescope"))
             .args(["analyze", "--format", "json", "-f", &format!("host {host}")])
