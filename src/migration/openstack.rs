@@ -61,6 +61,11 @@ const COLD: &[&str] = &["prep_resize", "resize_instance", "finish_resize"];
 /// What the user decides after a cold migration, by a request of its own: it begins none.
 const DECIDED: &[&str] = &["confirm_resize", "revert_resize", "finish_revert_resize"];
 
+/// Is this an RPC that only a live migration has?
+pub fn is_of_live_migration(method: &str) -> bool {
+    LIVE.contains(&method)
+}
+
 /// A request to migrate without its response.
 #[derive(Debug, Clone)]
 struct Open {
