@@ -598,6 +598,9 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
     if migration::probe(bytes) == Probe::Yes {
         return Verdict::Is(Protocol::QemuMigration, Where::Start);
     }
+    if phasescope_parsers::tls::is_records(bytes) {
+        return Verdict::Is(Protocol::Tls, Where::Middle);
+    }
     match resync::search(bytes, migration::DEFAULT_PAGE_SIZE, |_| false) {
         resync::Found::Record(_) | resync::Found::Footer(_) => {
             Verdict::Is(Protocol::QemuMigration, Where::Middle)

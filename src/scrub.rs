@@ -21,6 +21,10 @@ use crate::time::Timestamp;
 /// Bytes of packets that wait; past it the oldest goes out with what is known of it.
 const MAX_WAITING: usize = 64 << 20;
 
+/// Bytes of payloads that have gone out and are remembered, for the same segment may come from
+/// another tap. It comes at once, so that these are few.
+const MAX_REMEMBERED: usize = 4 << 20;
+
 /// Bytes of a frame that are link, network and transport headers at most; a frame that was not
 /// understood keeps none.
 const ICMP_HEADER: usize = 8;
@@ -162,9 +166,40 @@ impl Waiting {
     }
 }
 
+/// A segment: connection, direction and stream offset.
+type Segment = (u64, Direction, i64);
+
+/// Payloads as they went out.
+#[derive(Default)]
+struct Remembered {
+    /// With the number of their interface.
+    payloads: HashMap<Segment, (u32, Vec<u8>), RandomState>,
+    order: VecDeque<Segment>,
+    bytes: usize,
+}
+
+impl Remembered {
+    fn keep(&mut self, segment: Segment, interface: u32, payload: &[u8]) {
+        if payload.is_empty() || self.payloads.contains_key(&segment) {
+            return;
+        }
+        self.bytes += payload.len();
+        self.payloads.insert(segment, (interface, payload.to_vec()));
+        self.order.push_back(segment);
+        while self.bytes > MAX_REMEMBERED {
+            let Some(old) = self.order.pop_front() else {
+                return;
+            };
+            let gone = self.payloads.remove(&old);
+            self.bytes -= gone.map_or(0, |(_, p)| p.len());
+        }
+    }
+}
+
 /// Packets that wait, and what the decoders have said of them.
 #[derive(Default)]
 struct Scrubber {
+    remembered: Remembered,
     waiting: VecDeque<Waiting>,
     /// Number of the packet at the front of `waiting`.
     front: u64,
@@ -214,12 +249,43 @@ impl Scrubber {
         let mut packet = prepare(frame, read);
         if let Some(p) = packet.place {
             let resolved = self.resolved.get(&(p.flow, p.direction)).copied();
-            // Old bytes again: what they were has been forgotten.
+            self.inherit(&mut packet, p);
+            // Old bytes again: no decoder will speak of them any more.
             packet.done = packet
                 .span()
                 .is_none_or(|(_, end)| end <= 0 || resolved.is_some_and(|r| end as u64 <= r));
         }
         self.hold(packet);
+    }
+
+    /// The same segment was seen before, at another tap: what was said of it holds here too.
+    fn inherit(&mut self, packet: &mut Waiting, p: Place) {
+        let Ok(offset) = u64::try_from(p.offset) else {
+            return;
+        };
+        let segment = (p.flow, p.direction, p.offset);
+        if let Some((interface, known)) = self.remembered.payloads.get(&segment) {
+            if *interface != packet.interface {
+                packet.reveal(offset, known);
+            }
+            return;
+        }
+        let waiting = |n: &u64| {
+            let i = usize::try_from(n.checked_sub(self.front)?).ok()?;
+            self.waiting.get(i)
+        };
+        let held = self.index.get(&(p.flow, p.direction));
+        // What goes on where the last one ends has not been seen yet.
+        let next = held.and_then(|h| waiting(h.back()?)?.span());
+        if next.is_none_or(|(_, end)| end <= p.offset) {
+            return;
+        }
+        let mut twins = held.into_iter().flatten().rev().filter_map(waiting);
+        let twin = twins.find(|w| w.place.map(|q| q.offset) == Some(p.offset));
+        let twin = twin.filter(|w| w.interface != packet.interface);
+        if let Some(known) = twin.and_then(|w| w.data.get(w.payload.clone())) {
+            packet.reveal(offset, known);
+        }
     }
 
     fn hold(&mut self, packet: Waiting) {
@@ -303,6 +369,10 @@ impl Scrubber {
             self.summary.hurried += u64::from(!first.done && !all);
             self.front += 1;
             self.bytes -= first.data.len();
+            if let (Some(p), Some(payload)) = (first.place, first.data.get(first.payload.clone())) {
+                let segment = (p.flow, p.direction, p.offset);
+                self.remembered.keep(segment, first.interface, payload);
+            }
             out.extend(self.waiting.pop_front());
         }
     }

@@ -73,6 +73,8 @@ pub enum Kind {
     Call,
     /// A request without `_msg_id`.
     Cast,
+    /// A request that was cut off before it said which of these it is.
+    Request,
     /// An answer, or before oslo.messaging 4.0.0 the empty message that ends
     /// one.
     Reply,
@@ -93,7 +95,7 @@ pub struct ObjectCall {
     pub method: Option<String>,
 }
 
-/// A migration object among the arguments.
+/// A migration, as an object among an RPC's arguments or in an answer of Nova's interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Migration {
     /// Number of the migration.
@@ -108,6 +110,20 @@ pub struct Migration {
     pub dest_compute: Option<String>,
     /// `live-migration`, …
     pub migration_type: Option<String>,
+}
+
+impl Migration {
+    /// From the fields that both forms share.
+    pub(crate) fn read(rules: Rules, data: &Object) -> Self {
+        Self {
+            id: data.get("id").and_then(Value::as_u64),
+            uuid: rules.text(data, "uuid"),
+            status: rules.text(data, "status"),
+            source_compute: rules.text(data, "source_compute"),
+            dest_compute: rules.text(data, "dest_compute"),
+            migration_type: rules.text(data, "migration_type"),
+        }
+    }
 }
 
 /// An instance object among the arguments.
@@ -254,10 +270,10 @@ fn read(inner: &Object, generation: Generation, truncated: bool) -> Option<Envel
     let result = is_set("result");
     let failure = inner.get("failure").filter(|value| !value.is_null());
     let kind = if method.is_some() {
-        if msg_id.is_some() {
-            Kind::Call
-        } else {
-            Kind::Cast
+        match (&msg_id, truncated) {
+            (Some(_), _) => Kind::Call,
+            (None, true) => Kind::Request,
+            (None, false) => Kind::Cast,
         }
     } else if event_type.is_some() {
         Kind::Notification
@@ -410,14 +426,7 @@ impl Envelope {
 
     fn take_migration(&mut self, data: &Object) {
         self.about(RULES.text(data, "instance_uuid"));
-        self.migration = Some(Migration {
-            id: data.get("id").and_then(Value::as_u64),
-            uuid: RULES.text(data, "uuid"),
-            status: RULES.text(data, "status"),
-            source_compute: RULES.text(data, "source_compute"),
-            dest_compute: RULES.text(data, "dest_compute"),
-            migration_type: RULES.text(data, "migration_type"),
-        });
+        self.migration = Some(Migration::read(RULES, data));
     }
 
     /// `objinst`, `objname` and `objmethod` of the conductor's methods.

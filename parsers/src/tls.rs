@@ -12,6 +12,9 @@ const HEAD: usize = 5;
 /// Longest payload of a record: ciphertext of TLS 1.2. Bytes.
 const MAX_PAYLOAD: u16 = (1 << 14) + 2048;
 
+/// Version in the records of TLS 1.2 and 1.3.
+const MIDDLE_VERSION: u16 = 0x0303;
+
 /// Longest server name that is kept. Bytes.
 pub const MAX_SERVER_NAME: usize = 255;
 
@@ -159,6 +162,24 @@ pub fn probe(input: &[u8]) -> Probe {
             Some(_) => Probe::No,
         },
     }
+}
+
+/// Does this segment, from the middle of a connection, consist of whole records of application
+/// data? Nothing else in it would tell.
+pub fn is_records(input: &[u8]) -> bool {
+    let mut rest = input;
+    while !rest.is_empty() {
+        let found = record(rest).ok().flatten();
+        let whole = found.filter(|r| r.kind == ContentType::ApplicationData && r.length > 0);
+        let Some(r) = whole.filter(|r| r.version == MIDDLE_VERSION) else {
+            return false;
+        };
+        match rest.get(HEAD + usize::from(r.length)..) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    !input.is_empty()
 }
 
 /// The bytes behind a vector whose length stands in `N` bytes, and the vector, cut where the

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use clap::{Args, ValueEnum};
+use phasescope::dissect::amqp::Said;
 use phasescope::dissect::event::{Event, Kind};
 use phasescope::dissect::{Dissector, Sink};
+use phasescope::migration::openstack::is_of_live_migration;
 use phasescope::report::events::{Ends, json, line};
 use phasescope::time::Timestamp;
+use phasescope_parsers::openstack::Action;
 
 use super::input::{Input, warn_of_damage};
 use super::output::Output;
@@ -59,6 +62,13 @@ impl Sink for Printer {
                 self.flows.remove(&info.id);
             }
             Kind::Qemu(_) => self.migration = true,
+            Kind::Amqp(a) => {
+                if let Said::Message(m) = &a.what {
+                    let method = m.envelope.as_ref().and_then(|e| e.method.as_deref());
+                    self.migration |= method.is_some_and(is_of_live_migration);
+                }
+            }
+            Kind::Http(h) => self.migration |= h.fields.action == Some(Action::LiveMigrate),
             _ => {}
         }
         let ends = event.flow.and_then(|(id, _)| self.flows.get(&id).copied());

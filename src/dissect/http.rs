@@ -5,8 +5,8 @@ mod clear;
 use std::collections::VecDeque;
 
 use phasescope_parsers::http::{
-    self as parser, Decoder, Item, MAX_EXPECTED, Method, Request as Asked, Response as Answered,
-    Side,
+    self as parser, Decoder, Item, MAX_BODY, MAX_EXPECTED, Method, Request as Asked,
+    Response as Answered, Side,
 };
 use phasescope_parsers::openstack::{
     Classified, Fields, classify, request_fields, response_fields,
@@ -32,6 +32,8 @@ pub struct Http {
     pub fields: Fields,
     /// Size of the body, bytes.
     pub length: u64,
+    /// Bytes of a JSON body that were too many to be kept, and are not read.
+    pub unread: u64,
     /// The message's end was seen, and all between.
     pub complete: bool,
 }
@@ -268,6 +270,13 @@ impl Connection {
     }
 }
 
+fn unread(kept: &[u8], length: u64) -> u64 {
+    match kept.len() >= MAX_BODY {
+        true => length.saturating_sub(kept.len() as u64),
+        false => 0,
+    }
+}
+
 fn request(number: u64, r: Asked<'_, Stamp>) -> Http {
     let call = classify(r.method, &r.path);
     let body = r.content.body.bytes();
@@ -301,6 +310,7 @@ fn request(number: u64, r: Asked<'_, Stamp>) -> Http {
         request_id: r.headers.request_id,
         fields,
         length: r.content.length,
+        unread: unread(body, r.content.length),
         complete: r.content.complete && r.content.missing == 0,
     }
 }
@@ -320,6 +330,7 @@ fn response(request: Option<Request>, r: Answered<'_, Stamp>) -> Http {
         request_id: r.headers.request_id,
         fields,
         length: r.content.length,
+        unread: unread(body, r.content.length),
         complete: r.content.complete && r.content.missing == 0,
     }
 }

@@ -7,7 +7,7 @@ use super::downtime::{self, Subject};
 use super::guests::GuestLogs;
 use super::markers::{Edge, IMPLIED, MARKERS, Marker, PhaseName, Signal};
 use super::multifd::Channels;
-use super::openstack::{self, Story, Wish};
+use super::openstack::{self, Story, Veiled, Wish};
 use super::outcome::{self, ONE_SIDED, one_sided};
 use super::records::{
     Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Side, Stream,
@@ -44,6 +44,8 @@ pub(super) struct Parts<'a> {
     pub(super) clock: Clock,
     /// What a cloud says of it.
     pub(super) story: Option<&'a Story>,
+    /// What can be inferred of a cloud inside TLS.
+    pub(super) veiled: Option<Veiled>,
     /// Up to when it was watched.
     pub(super) now: Timestamp,
 }
@@ -60,6 +62,20 @@ impl Parts<'_> {
             Some(f) if f & flag::PEER2PEER == 0 => Driver::LibvirtDirect,
             _ => Driver::LibvirtP2p,
         }
+    }
+
+    /// What could be inferred of a cloud inside TLS, and whether of its RPC and of its HTTP.
+    fn veiled(&self) -> Option<(&Veiled, bool, bool)> {
+        let rpc = self.story.is_none_or(|s| s.rpcs.is_empty());
+        let http = self.story.is_none_or(|s| s.asked.is_none());
+        // A client's connections alone do not make a migration one of the cloud.
+        let told = |v: &&Veiled| self.story.is_some() || v.broker();
+        let veiled = self.veiled.as_ref().filter(told)?;
+        Some((veiled, rpc, http))
+    }
+
+    fn under_a_cloud(&self) -> bool {
+        self.story.is_some() || self.veiled().is_some()
     }
 
     fn offline(&self) -> bool {
@@ -150,6 +166,9 @@ impl Parts<'_> {
             let over = self.session.and_then(|s| s.info.closed()).map(Mark::at);
             all.extend(story.signals(over));
         }
+        if let Some((veiled, rpc, http)) = self.veiled() {
+            all.extend(veiled.signals(rpc, http));
+        }
         all
     }
 }
@@ -161,8 +180,8 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     let subject = subject(parts);
     let outcome = outcome::of(parts, &subject);
     let mut total_time_ns = span(phases.first(), phases.last());
-    if let Some(story) = parts.story {
-        total_time_ns = under_a_cloud(parts, story, outcome.result, &mut phases);
+    if parts.under_a_cloud() {
+        total_time_ns = under_a_cloud(parts, outcome.result, &mut phases);
     }
     for p in &mut phases {
         p.share = p
@@ -212,12 +231,18 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     if let Some(story) = parts.story {
         notes.extend(openstack::notes(story, &phases));
     }
+    if let Some((veiled, rpc, http)) = parts.veiled() {
+        notes.extend(veiled.notes(rpc, http));
+    }
     Migration {
         id,
         guest: guest(parts, &subject),
         source: host(parts, Direction::ToServer),
         destination: host(parts, Direction::ToClient),
-        driver: parts.story.map_or(parts.driver(), |_| Driver::Openstack),
+        driver: match parts.under_a_cloud() {
+            true => Driver::Openstack,
+            false => parts.driver(),
+        },
         technique,
         gaps_ns: overlaps_ns.map(|_| gaps.iter().map(|g| g.duration_ns).sum()),
         gaps,
@@ -248,16 +273,13 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
 
 /// What is different under a cloud: no end and no total without success, and the steps within
 /// phases. Gives the total time.
-fn under_a_cloud(
-    parts: &Parts<'_>,
-    story: &Story,
-    result: OutcomeKind,
-    phases: &mut Vec<Phase>,
-) -> Option<i64> {
+fn under_a_cloud(parts: &Parts<'_>, result: OutcomeKind, phases: &mut Vec<Phase>) -> Option<i64> {
     let completed = result == OutcomeKind::Completed;
     phases.retain(|p| completed || p.name != PhaseName::PostMigration);
     let opened = parts.session.and_then(|s| s.info.opened);
-    openstack::sub_phases(story, opened, parts.clock, phases);
+    if let Some(story) = parts.story {
+        openstack::sub_phases(story, opened, parts.clock, phases);
+    }
     let last = phases.last().filter(|p| p.name == PhaseName::PostMigration);
     span(phases.first(), last)
 }
@@ -272,7 +294,7 @@ fn span(first: Option<&Phase>, last: Option<&Phase>) -> Option<i64> {
 fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<Phase> {
     let seen = |s: Signal| signals.iter().find(|(k, _)| *k == s).map(|(_, m)| *m);
     // libvirt's rows apply under a cloud as they would without one.
-    let cloud = |drivers: &[Driver]| parts.story.is_some() && drivers == [Driver::Openstack];
+    let cloud = |drivers: &[Driver]| parts.under_a_cloud() && drivers == [Driver::Openstack];
     let applies =
         |drivers: &[Driver]| drivers.is_empty() || drivers.contains(&driver) || cloud(drivers);
     let edge = |phase: PhaseName, edge: Edge| -> Option<(&Marker, Mark)> {
@@ -384,7 +406,14 @@ fn why_unknown(parts: &Parts<'_>, name: PhaseName, start: bool) -> String {
         name,
         PhaseName::Authentication | PhaseName::Initialization | PhaseName::PostMigration
     ) {
-        return format!("{edge} unknown: the message that marks it is not in the capture");
+        let why = match parts.veiled() {
+            Some((_, true, _)) => "the cloud's messages are encrypted",
+            _ if parts.story.is_some_and(|s| s.truncated > 0) => {
+                "the message that marks it is not in the capture, or was cut off before it said so"
+            }
+            _ => "the message that marks it is not in the capture",
+        };
+        return format!("{edge} unknown: {why}");
     }
     let missing = match name {
         PhaseName::Transfer => parts.main().map_or(0, |s| s.missing_bytes),

@@ -146,6 +146,14 @@ pub enum Signal {
     TokensDeleted,
     /// The conductor's last reply before a silence.
     LastConductorReply,
+    /// Inside TLS: a client spoke to Keystone.
+    VeiledLogin,
+    /// Inside TLS: Keystone's last answer before the client turned to Nova.
+    VeiledToken,
+    /// Inside TLS: a client spoke to Nova.
+    VeiledRequest,
+    /// Inside TLS: the broker's last words to the source before libvirt's connection.
+    VeiledReply,
 }
 
 /// One rule.
@@ -229,15 +237,19 @@ pub const MARKERS: &[Marker] = &[
     row(P::Authentication, Start, 1, "keystone-discovery-request", S::KeystoneDiscovery, Decoded, CLOUD, "http.request.method==GET, Keystone's, within 2 s before the next row"),
     row(P::Authentication, Start, 2, "keystone-token-request", S::TokenRequest, Decoded, CLOUD, "http.request.method==POST && http.request.uri matches \"/v3/auth/tokens|/v2.0/tokens\""),
     row(P::Authentication, End, 1, "keystone-token-response", S::TokenResponse, Decoded, CLOUD, "http.response.code in {200,201}, with the token of the request to migrate"),
+    row(P::Authentication, Start, 3, "keystone-tls-request", S::VeiledLogin, Inferred, CLOUD, "the client's first tls.record.content_type==23 to Keystone's port"),
+    row(P::Authentication, End, 2, "keystone-tls-answer", S::VeiledToken, Inferred, CLOUD, "Keystone's last tls.record.content_type==23 before the client opens a connection to Nova"),
     row(P::Initialization, Start, 1, "server-lookup-request", S::ServerLookup, Decoded, CLOUD, "http.request.method==GET && http.request.uri contains \"/servers\""),
     row(P::Initialization, Start, 2, "live-migrate-request", S::MigrateRequest, Decoded, CLOUD, "http.request.method==POST && http.request.uri contains \"/action\""),
-    row(P::Initialization, Start, 3, "live-migration-delivered", S::MigrationDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains \"live_migration\""),
-    row(P::Initialization, Start, 4, "live-migration-published", S::MigrationPublished, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"live_migration\""),
-    row(P::Initialization, Start, 5, "pre-live-migration-call", S::PreCall, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"pre_live_migration\""),
+    row(P::Initialization, Start, 3, "nova-tls-request", S::VeiledRequest, Inferred, CLOUD, "the client's first tls.record.content_type==23 to Nova's port"),
+    row(P::Initialization, Start, 4, "live-migration-delivered", S::MigrationDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains \"live_migration\""),
+    row(P::Initialization, Start, 5, "live-migration-published", S::MigrationPublished, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"live_migration\""),
+    row(P::Initialization, Start, 6, "pre-live-migration-call", S::PreCall, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"pre_live_migration\""),
     row(P::Initialization, End, 1, "pre-live-migration-reply", S::PreReplyDelivered, Decoded, CLOUD, "amqp.method.method==60 && frame contains its _msg_id"),
     row(P::Initialization, End, 2, "pre-live-migration-reply-published", S::PreReplyPublished, Decoded, CLOUD, "amqp.method.method==40 && frame contains its _msg_id"),
     row(P::Initialization, End, 3, "migration-running-saved", S::RunningSaved, Decoded, CLOUD, "amqp.method.method==40 && frame contains \"running\""),
-    row(P::Initialization, End, 4, "libvirt-connection-opened", S::LibvirtOpened, Transport, CLOUD, "tcp.flags.syn==1 && tcp.flags.ack==0, libvirt's port"),
+    row(P::Initialization, End, 4, "broker-tls-answer", S::VeiledReply, Inferred, CLOUD, "tls.record.content_type==23 && tcp.srcport==5671, the last one of 200 bytes or more before libvirt's SYN"),
+    row(P::Initialization, End, 5, "libvirt-connection-opened", S::LibvirtOpened, Transport, CLOUD, "tcp.flags.syn==1 && tcp.flags.ack==0, libvirt's port"),
     row(P::RemoteConnect, Start, 1, "libvirt-connection-opened", S::LibvirtOpened, Transport, PEER, "tcp.flags.syn==1 && tcp.flags.ack==0, libvirt's port"),
     row(P::RemoteConnect, End, 1, "libvirt-open-reply", S::OpenReply, Decoded, PEER, "libvirt.procedure==1 && libvirt.type==1"),
     row(P::Preparation, Start, 1, "libvirt-open-reply", S::OpenReply, Decoded, PEER, "libvirt.procedure==1 && libvirt.type==1"),

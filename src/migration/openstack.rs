@@ -5,8 +5,10 @@ mod clients;
 mod phases;
 mod report;
 mod story;
+mod veiled;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 
 use phasescope_parsers::amqp::ContentMethod;
 use phasescope_parsers::openstack::{Action, Call, Service};
@@ -23,6 +25,8 @@ pub use report::{Account, HttpCall, RpcCall, SubPhase};
 pub(super) use report::{account, merge_outcome, notes};
 use story::{Asked, HttpRecord, MAX_KEPT, RpcRecord};
 pub(super) use story::{Story, Wish};
+pub(super) use veiled::Veiled;
+use veiled::Watch;
 
 /// Stories that are open at once; past it the one that has been idle longest is told.
 const MAX_STORIES: usize = 4096;
@@ -52,13 +56,15 @@ const LIVE: &[&str] = &[
     "post_live_migration_at_destination",
     "rollback_live_migration_at_destination",
 ];
-const COLD: &[&str] = &[
-    "prep_resize",
-    "resize_instance",
-    "finish_resize",
-    "confirm_resize",
-    "resize_claim",
-];
+const COLD: &[&str] = &["prep_resize", "resize_instance", "finish_resize"];
+
+/// What the user decides after a cold migration, by a request of its own: it begins none.
+const DECIDED: &[&str] = &["confirm_resize", "revert_resize", "finish_revert_resize"];
+
+/// Is this an RPC that only a live migration has?
+pub fn is_of_live_migration(method: &str) -> bool {
+    LIVE.contains(&method)
+}
 
 /// A request to migrate without its response.
 #[derive(Debug, Clone)]
@@ -77,6 +83,8 @@ struct Open {
 pub(super) struct Cloud {
     flows: HashMap<u64, (Endpoint, Endpoint)>,
     clients: Clients,
+    /// What is inside TLS.
+    veiled: Watch,
     stories: BTreeMap<u64, Story>,
     /// Stories by their request id.
     requests: HashMap<String, u64>,
@@ -92,6 +100,16 @@ impl Cloud {
     /// A connection was recognised.
     pub(super) fn recognised(&mut self, info: &FlowInfo) {
         self.flows.insert(info.id, (info.client, info.server));
+    }
+
+    /// A TLS connection was recognised.
+    pub(super) fn recognised_tls(&mut self, info: &FlowInfo) {
+        self.veiled.recognised(info);
+    }
+
+    /// What can be inferred of connections that cannot be read: of those before `opened`.
+    pub(super) fn veiled(&self, source: IpAddr, opened: Stamp) -> Option<Veiled> {
+        self.veiled.before(source, opened)
     }
 
     /// A connection has ended.
@@ -112,6 +130,7 @@ impl Cloud {
                 }
             }
             event::Kind::Http(h) => self.http(event, h, mark),
+            event::Kind::Tls(t) => self.veiled.event(event, t),
             _ => {}
         }
     }
@@ -133,7 +152,7 @@ impl Cloud {
                     story.last = story.last.max(mark.stamp.time);
                 }
             }
-            Kind::Call | Kind::Cast | Kind::Notification => {
+            Kind::Call | Kind::Cast | Kind::Request | Kind::Notification => {
                 if let Some(id) = self.story_of(m, e, mark) {
                     self.request(id, m, e, mark);
                 }
@@ -156,6 +175,13 @@ impl Cloud {
             _ if LIVE.contains(&method) => Wish::Live,
             _ if COLD.contains(&method) => Wish::Cold,
             "migrate_server" if e.namespace.as_deref() == Some("compute_task") => Wish::Unknown,
+            _ if DECIDED.contains(&method) => {
+                let mut all = self.stories.iter().rev();
+                let of = all.find(|(_, s)| {
+                    s.wish == Wish::Cold && s.instance.is_some() && s.instance == e.instance_uuid
+                });
+                return of.map(|(id, _)| *id);
+            }
             _ => {
                 let id = self.about(e)?;
                 // What an external event sets off goes by the event's request id.
@@ -171,16 +197,19 @@ impl Cloud {
         if m.method == ContentMethod::Return {
             return None;
         }
+        let cut = e.truncated && e.request_id.is_none();
+        if cut && let Some(id) = self.of_cut(e) {
+            return Some(id);
+        }
         let id = self.begin(wish, mark.begin.time);
         if let Some(request) = &e.request_id {
             self.requests.insert(request.clone(), id);
         }
         let instance = e.instance_uuid.clone();
-        let open = self
-            .open
-            .iter_mut()
-            .rev()
-            .find(|o| o.story.is_none() && o.instance.is_some() && o.instance == instance);
+        let open = self.open.iter_mut().rev().find(|o| {
+            let same = o.instance.is_some() && o.instance == instance;
+            o.story.is_none() && (same || (cut && instance.is_none()))
+        });
         if let Some(story) = self.stories.get_mut(&id) {
             story.request_id.clone_from(&e.request_id);
             story.instance = instance;
@@ -191,6 +220,23 @@ impl Cloud {
             }
         }
         Some(id)
+    }
+
+    /// The story of a message that was cut off before its request id: of its instance or, where
+    /// that is cut too, the lone one that is open.
+    fn of_cut(&self, e: &Envelope) -> Option<u64> {
+        let mut open = self.stories.iter().rev().filter(|(_, s)| {
+            let same = e.instance_uuid.is_none() || s.instance.is_none();
+            !s.ended() && (same || s.instance == e.instance_uuid)
+        });
+        match (open.next(), open.next()) {
+            (Some((id, _)), None) => Some(*id),
+            // Of several with this instance the latest.
+            (Some((id, s)), _) if s.instance.is_some() && s.instance == e.instance_uuid => {
+                Some(*id)
+            }
+            _ => None,
+        }
     }
 
     /// The open story that a message with another request id is about: external events, and the
@@ -243,6 +289,21 @@ impl Cloud {
         let known = e.unique_id.as_ref().and_then(|unique| {
             let of = |r: &RpcRecord| r.unique_id.as_ref() == Some(unique);
             story.rpcs.iter().rposition(of)
+        });
+        // A cut one has lost its id too: then the same method on its way through the broker.
+        let known = known.or_else(|| {
+            let half = |r: &RpcRecord| match m.method {
+                ContentMethod::Publish => r.published.is_none(),
+                _ => r.delivered.is_none(),
+            };
+            let of = |r: &RpcRecord| {
+                r.unique_id.is_none()
+                    && r.method == method
+                    && r.routing_key == m.routing_key
+                    && half(r)
+            };
+            let cut = e.truncated && e.unique_id.is_none();
+            cut.then(|| story.rpcs.iter().rposition(of)).flatten()
         });
         if let Some(rpc) = known.and_then(|i| story.rpcs.get_mut(i)) {
             rpc.request(m.method, mark);
@@ -308,10 +369,11 @@ impl Cloud {
             (Call::ServerAction, Some(Action::Migrate | Action::Resize)) => Wish::Cold,
             _ => return,
         };
+        let before = self.before(call.server.as_ref());
         let lookups = call
             .server
             .as_deref()
-            .and_then(|s| self.clients.lookups_for(client.ip, s, q));
+            .and_then(|s| self.clients.lookups_for(client.ip, s, q, before));
         let from = lookups.map_or(q.begin, |(from, _)| from);
         let asked = Asked {
             client: client.to_string(),
@@ -334,6 +396,16 @@ impl Cloud {
         });
     }
 
+    /// Until when an earlier request to migrate this server was under way: what its client asked
+    /// meanwhile was how that one went.
+    fn before(&self, server: Option<&String>) -> Option<Timestamp> {
+        let of = self.stories.values().rev();
+        let mut of = of.filter(|s| s.asked.is_some() && s.instance.as_ref() == server);
+        let story = of.next()?;
+        let begun = story.asked.as_ref().map(|a| a.begin.time);
+        story.over_at().or(begun)
+    }
+
     fn answered(
         &mut self,
         flow: u64,
@@ -349,7 +421,7 @@ impl Cloud {
             Call::LoginV2 | Call::LoginV3 => {
                 self.clients.login(client.ip, server, q, r, mark.stamp);
             }
-            Call::ServerList | Call::ServerShow => {
+            Call::ServerList | Call::ServerDetails | Call::ServerShow => {
                 self.clients.lookup(client.ip, q, http, mark.stamp);
             }
             _ => {}
@@ -570,6 +642,16 @@ impl Story {
             pre.and_then(RpcRecord::answer).map(|m| m.stamp.time),
             post.and_then(RpcRecord::begin).map(|m| m.stamp.time),
         )
+    }
+
+    /// When the last RPC that belongs to a phase, or that saved the migration's end, was answered.
+    fn over_at(&self) -> Option<Timestamp> {
+        let post = self.rpc("post_live_migration_at_destination");
+        let saved = |s: &str| self.saved(s).and_then(RpcRecord::answer);
+        let ends = ["completed", "error", "failed", "cancelled"];
+        let saved = ends.iter().find_map(|s| saved(s));
+        let last = saved.or_else(|| post.and_then(RpcRecord::answer));
+        last.map(|m| m.stamp.time)
     }
 
     /// Nothing more is to come but what trails behind.

@@ -139,7 +139,10 @@ impl Tracker {
             Kind::Closing { reset } => self.closing(event, *reset),
             Kind::Multifd(what) => self.multifd(event, what),
             Kind::Nbd(what) => self.nbd(event, what),
-            Kind::Tls(what) => self.tls(event, what),
+            Kind::Tls(what) => {
+                self.cloud.event(event);
+                self.tls(event, what);
+            }
             Kind::Amqp(_) | Kind::Http(_) => self.cloud.event(event),
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
@@ -178,7 +181,10 @@ impl Tracker {
             }
             Protocol::Multifd => self.companion(info, CompanionKind::Multifd(Default::default())),
             Protocol::Nbd => self.companion(info, CompanionKind::Nbd(Default::default())),
-            Protocol::Tls => self.companion(info, CompanionKind::Tls(Default::default())),
+            Protocol::Tls => {
+                self.cloud.recognised_tls(info);
+                self.companion(info, CompanionKind::Tls(Default::default()));
+            }
             Protocol::Ssh => self.companion(info, CompanionKind::Ssh),
             Protocol::Amqp | Protocol::Http => self.cloud.recognised(info),
         }
@@ -610,12 +616,18 @@ impl Tracker {
         if let Some(c) = &mut channels {
             c.finish();
         }
+        let session = attempt.and_then(|a| self.sessions.get(&a.session));
+        let veiled = session.and_then(|s| {
+            let opened = s.info.opened.filter(|_| s.attempts == 1)?;
+            self.cloud.veiled(s.info.client.ip, opened)
+        });
         let parts = assemble::Parts {
             attempt,
-            session: attempt.and_then(|a| self.sessions.get(&a.session)),
+            session,
             source_session: attempt
                 .and_then(|a| a.source_session().filter(|s| *s != a.session))
                 .and_then(|s| self.sessions.get(&s)),
+            veiled,
             streams,
             companions,
             channels: channels.as_ref(),

@@ -405,3 +405,248 @@ fn the_wait_for_the_network() {
         .unwrap();
     assert_eq!(wait.duration_ns.unwrap() / 1_000_000, 80);
 }
+
+/// Clients that take ids and names alike try the name as an id first.
+#[test]
+fn a_name_tried_as_an_id_is_a_lookup() {
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    let found = json!({"servers": [{"id": VM1}]}).to_string();
+    w.http(
+        (1060, 1065),
+        SHELL,
+        8774,
+        &get("/v2.1/servers/web-server", TOKEN),
+        &answer(404, "", "{}"),
+    );
+    w.http(
+        (1070, 1075),
+        SHELL,
+        8774,
+        &get("/v2.1/servers/detail?name=web-server", TOKEN),
+        &answer(200, "", &found),
+    );
+    w.migrate(1120, SHELL, TOKEN, VM1, "req-1", 202);
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(
+        start(&m, PhaseName::Initialization),
+        ("server-lookup-request", 1060)
+    );
+}
+
+/// A client that asks how it goes, and migrates again with the same token.
+#[test]
+fn polling_is_no_lookup_of_the_next_one() {
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    for at in [1150, 1250, 1350] {
+        w.look(at, SHELL, TOKEN, VM1);
+    }
+    w.run(1200, VM1, "req-1", "a");
+    w.ask(2000, SHELL, TOKEN, VM1, "req-2");
+    w.run(2100, VM1, "req-2", "b");
+    let report = w.report();
+    let [a, b] = &report.migrations[..] else {
+        panic!("{}", report.migrations.len());
+    };
+    assert_eq!(start(a, PhaseName::Initialization).1, 1100);
+    assert_eq!(start(b, PhaseName::Initialization).1, 2000);
+    assert_eq!(
+        (authentication(a), authentication(b)),
+        (Some("issued"), Some("shared"))
+    );
+}
+
+/// What the user decides on a resize, by another request, is no migration of its own.
+#[test]
+fn a_confirmed_resize_is_one() {
+    let mut w = wire();
+    let body = json!({"resize": {"flavorRef": "2"}}).to_string();
+    let action = format!("/v2.1/servers/{VM1}/action");
+    w.http(
+        (1100, 1110),
+        SHELL,
+        8774,
+        &post(&action, Some(TOKEN), &body),
+        &answer(202, "x-compute-request-id: req-1\r\n", ""),
+    );
+    let resize = rpc("resize_instance", None, "req-1", instance(VM1));
+    w.deliver(1200, SOURCE, "compute.src", &resize);
+    let finish = rpc("finish_resize", None, "req-1", instance(VM1));
+    w.publish(1300, SOURCE, "compute.dst", &finish);
+    let body = json!({"confirmResize": null}).to_string();
+    w.http(
+        (2100, 2110),
+        SHELL,
+        8774,
+        &post(&action, Some(TOKEN), &body),
+        &answer(204, "x-compute-request-id: req-2\r\n", ""),
+    );
+    let confirm = rpc("confirm_resize", None, "req-2", instance(VM1));
+    w.deliver(2200, SOURCE, "compute.src", &confirm);
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    assert!(noted(&m, "not a live migration"));
+}
+
+/// The abort came when the guest was there already.
+#[test]
+fn an_abort_that_came_too_late() {
+    let mut w = wire();
+    w.run(1200, VM1, "req-1", "a");
+    w.http(
+        (1390, 1395),
+        SHELL,
+        8774,
+        &format!("DELETE /v2.1/servers/{VM1}/migrations/5 HTTP/1.1\r\nHost: c\r\n\r\n"),
+        &answer(202, "x-compute-request-id: req-9\r\n", ""),
+    );
+    assert_eq!(only(&w).outcome.result, OutcomeKind::Completed);
+}
+
+/// A pre-check fails on one host, and the conductor takes another one.
+#[test]
+fn the_conductor_tries_again() {
+    let mut w = wire();
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    for (at, id, failure) in [
+        (1130, "c1", Some("MigrationPreCheckError")),
+        (1160, "c2", None),
+    ] {
+        let check = rpc(
+            "check_can_live_migrate_source",
+            Some(id),
+            "req-1",
+            instance(VM1),
+        );
+        w.deliver(at, SOURCE, "compute.src", &check);
+        w.publish(at + 10, SOURCE, "reply_1", &reply(id, failure));
+    }
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+    assert_eq!(m.outcome.reason, None);
+    let checks = m.phases.iter().flat_map(|p| &p.sub);
+    let checks = checks.into_iter().find(|s| s.name == "pre-checks").unwrap();
+    assert_eq!(checks.duration_ns.unwrap() / 1_000_000, 40);
+}
+
+/// Behind a web server that gives each interface a path of its own, on one port.
+#[test]
+fn interfaces_behind_one_port() {
+    let mut w = wire();
+    let one = |w: &mut Wire, at, q: String, r: String| w.http(at, SHELL, 80, &q, &r);
+    let none = "GET /identity HTTP/1.1\r\nHost: c\r\n\r\n".to_owned();
+    one(&mut w, (900, 905), none, answer(300, "", "{}"));
+    let issued = format!("X-Subject-Token: {TOKEN}\r\n");
+    one(
+        &mut w,
+        (910, 950),
+        post("/identity/v3/auth/tokens", None, &login_body()),
+        answer(201, &issued, "{}"),
+    );
+    let server = format!("/compute/v2.1/servers/{VM1}");
+    let found = json!({"server": {"id": VM1}}).to_string();
+    one(
+        &mut w,
+        (1000, 1010),
+        get(&server, TOKEN),
+        answer(200, "", &found),
+    );
+    let body = json!({"os-migrateLive": {"host": "dst", "block_migration": false,
+        "disk_over_commit": false}});
+    one(
+        &mut w,
+        (1020, 1190),
+        post(&format!("{server}/action"), Some(TOKEN), &body.to_string()),
+        answer(202, "x-compute-request-id: req-1\r\n", ""),
+    );
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(
+        start(&m, PhaseName::Authentication),
+        ("keystone-discovery-request", 900)
+    );
+    assert_eq!(end(&m, PhaseName::Authentication).1, 950);
+    assert_eq!(start(&m, PhaseName::Initialization).1, 1000);
+}
+
+/// Nova 33 sends to another topic; hosts may be named with dots.
+#[test]
+fn another_topic_and_names_with_dots() {
+    let mut w = wire();
+    let mut args = instance(VM1);
+    args["dest"] = json!("dst.cell-1.example");
+    let live = rpc("live_migration", None, "req-1", args);
+    w.deliver(1200, SOURCE, "compute-alt.src.cell-1.example", &live);
+    let pre = rpc("pre_live_migration", Some("p"), "req-1", instance(VM1));
+    w.publish(1220, SOURCE, "compute-alt.dst.cell-1.example", &pre);
+    w.deliver(1300, SOURCE, "reply_host:nova-compute:1", &reply("p", None));
+    let post = rpc(
+        "post_live_migration_at_destination",
+        Some("q"),
+        "req-1",
+        instance(VM1),
+    );
+    w.publish(1400, SOURCE, "compute-alt.dst.cell-1.example", &post);
+    w.deliver(1450, SOURCE, "reply_host:nova-compute:1", &reply("q", None));
+    let m = only(&w);
+    assert_eq!(m.source.hostname.as_deref(), Some("src.cell-1.example"));
+    assert_eq!(
+        m.destination.hostname.as_deref(),
+        Some("dst.cell-1.example")
+    );
+    assert_eq!(end(&m, PhaseName::PostMigration).1, 1450);
+    assert_eq!(m.outcome.result, OutcomeKind::Completed);
+}
+
+/// An answer longer than what is kept of one: that it was not kept whole is told, and the next
+/// messages on the connection are read.
+#[test]
+fn an_answer_of_three_mebibytes_in_chunks() {
+    use phasescope::dissect::event::Kind;
+    use phasescope::dissect::{Dissector, Event, Sink};
+    #[derive(Default)]
+    struct Answers(Vec<(u64, u64, bool)>);
+    impl Sink for Answers {
+        fn event(&mut self, event: Event) {
+            if let Kind::Http(h) = event.kind
+                && h.response.is_some()
+            {
+                self.0.push((h.length, h.unread, h.complete));
+            }
+        }
+    }
+    let mut w = wire();
+    w.login(1000, SHELL, TOKEN);
+    let part = format!("{:x}\r\n{}\r\n", 0x8000, "x".repeat(0x8000));
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        part.repeat(96)
+    );
+    w.http(
+        (1060, 1070),
+        SHELL,
+        8774,
+        &get("/v2.1/servers/detail", TOKEN),
+        &long,
+    );
+    w.ask(1100, SHELL, TOKEN, VM1, "req-1");
+    w.run(1200, VM1, "req-1", "a");
+    let m = only(&w);
+    assert_eq!(start(&m, PhaseName::Initialization).1, 1100);
+    assert_eq!(authentication(&m), Some("issued"));
+    let mut capture = w.capture();
+    let (mut dissector, mut answers) = (Dissector::default(), Answers::default());
+    while let Some(frame) = capture.next_frame().unwrap() {
+        dissector.frame(&frame, &mut answers);
+    }
+    dissector.finish(&mut answers);
+    let kept = phasescope_parsers::http::MAX_BODY as u64;
+    let long = (3 << 20, (3 << 20) - kept, true);
+    assert_eq!(answers.0.iter().filter(|a| **a == long).count(), 1);
+    assert_eq!(answers.0.iter().filter(|a| a.1 > 0).count(), 1);
+}

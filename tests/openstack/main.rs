@@ -1,9 +1,11 @@
 //! OpenStack: a real migration against its truth, made ones at the edges, secrets.
 
 mod edges;
+mod recorded;
 mod secrets;
 mod truth;
 mod tshark;
+mod veiled;
 mod wire;
 
 use std::path::PathBuf;

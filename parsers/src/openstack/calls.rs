@@ -350,6 +350,10 @@ pub const ROUTES: &[Route] = &[
 /// Segments that are version documents of the services, behind any prefix.
 const VERSIONS: &[&str] = &["v1", "v2", "v2.0", "v2.1", "v3"];
 
+/// Prefixes of Keystone behind a web server that serves all interfaces (DevStack `lib/keystone`);
+/// alone they are its list of versions.
+const KEYSTONE_PREFIXES: &[&str] = &["identity", "identity_admin", "keystone"];
+
 /// What a path says about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Classified {
@@ -427,14 +431,15 @@ fn apply(route: &Route, segments: &[&str]) -> Option<Classified> {
     Some(found)
 }
 
-/// Whether a segment of a request's path is kept: the words of [`ROUTES`], versions, UUIDs,
-/// numbers, and what the call's classification keeps.
+/// Whether a segment of a request's path is kept: the words of [`ROUTES`], versions, Keystone's
+/// prefixes, UUIDs, numbers, and what the call's classification keeps.
 pub(crate) fn is_kept(segment: &str, found: Option<&Classified>) -> bool {
     let word = || {
         ROUTES
             .iter()
             .flat_map(|route| route.suffix.split('/'))
             .chain(VERSIONS.iter().copied())
+            .chain(KEYSTONE_PREFIXES.iter().copied())
             .any(|word| word == segment)
     };
     let number = || segment.len() <= 20 && segment.bytes().all(|byte| byte.is_ascii_digit());
@@ -459,7 +464,10 @@ pub fn classify(method: Method, path: &str) -> Option<Classified> {
     }
     let is_document = match segments.last() {
         None => true,
-        Some(last) => VERSIONS.contains(last) && segments.len() <= 2,
+        Some(last) => {
+            let alone = segments.len() == 1 && KEYSTONE_PREFIXES.contains(last);
+            alone || (VERSIONS.contains(last) && segments.len() <= 2)
+        }
     };
     is_document.then(|| Classified::new(Service::Any, Call::Discovery))
 }

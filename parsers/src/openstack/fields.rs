@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::calls::Call;
 use crate::http::{Hash, MAX_BODY};
 use crate::json::{Rules, Shape};
+pub use crate::oslo::Migration;
 
 /// Most elements listed from one body.
 pub const MAX_LISTED: usize = 64;
@@ -96,23 +97,6 @@ pub struct Server {
     pub vm_state: Option<String>,
     /// `OS-EXT-SRV-ATTR:host`, for administrators.
     pub host: Option<String>,
-}
-
-/// A migration of Nova's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Migration {
-    /// Number.
-    pub id: Option<u64>,
-    /// UUID.
-    pub uuid: Option<String>,
-    /// Status.
-    pub status: Option<String>,
-    /// Host that the instance leaves.
-    pub source_compute: Option<String>,
-    /// Host that the instance goes to.
-    pub dest_compute: Option<String>,
-    /// `live-migration`, …
-    pub migration_type: Option<String>,
 }
 
 /// An external event (`os-server-external-events`).
@@ -343,14 +327,7 @@ impl Fields {
 
     fn migrations(&mut self, object: &Object) {
         self.migrations = objects(object, "migration", "migrations")
-            .map(|migration| Migration {
-                id: migration.get("id").and_then(Value::as_u64),
-                uuid: RULES.text(migration, "uuid"),
-                status: RULES.text(migration, "status"),
-                source_compute: RULES.text(migration, "source_compute"),
-                dest_compute: RULES.text(migration, "dest_compute"),
-                migration_type: RULES.text(migration, "migration_type"),
-            })
+            .map(|migration| Migration::read(RULES, migration))
             .collect();
     }
 

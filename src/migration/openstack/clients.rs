@@ -7,6 +7,8 @@ use crate::dissect::http::{Http, Request, Response};
 use crate::dissect::secret::Token;
 use crate::migration::records::Mark;
 use crate::net::{Endpoint, Stamp};
+use crate::time::Timestamp;
+use phasescope_parsers::openstack::Call;
 
 /// A Keystone request belongs to the login that follows if no more time than this lies between.
 /// Nanoseconds.
@@ -173,30 +175,36 @@ impl Clients {
     /// The answer to a question for servers.
     pub(super) fn lookup(&mut self, client: IpAddr, q: &Request, http: &Http, end: Stamp) {
         let path = q.call.as_ref().and_then(|c| c.server.clone());
+        let status = http.response.as_ref().map(|r| r.status);
+        // Clients that take ids and names alike try the name as an id first (`openstacksdk`,
+        // `Resource.find`; `osc_lib.utils.find_resource`).
+        let show = q.call.as_ref().is_some_and(|c| c.call == Call::ServerShow);
+        let named = show && path.is_none() && matches!(status, Some(400 | 404));
         let mut servers: Vec<String> = path.into_iter().collect();
         servers.extend(http.fields.servers.iter().filter_map(|s| s.id.clone()));
-        let status = http.response.as_ref().map(|r| r.status);
         let lookup = Lookup {
             client,
             token: q.token,
             refused: status == Some(401),
-            unread: q.by_name && servers.is_empty() && status != Some(404),
+            unread: servers.is_empty() && (q.by_name && status != Some(404) || named),
             servers,
             begin: q.begin,
             end,
         };
-        if q.by_name || !lookup.servers.is_empty() {
+        if q.by_name || named || (show && !lookup.servers.is_empty()) {
             remember(&mut self.lookups, lookup);
         }
     }
 
     /// The questions for `server` that led to the request `q`: from the first byte to the last.
-    /// They are forgotten: the next request needs its own.
+    /// They are forgotten: the next request needs its own. `before`: an earlier migration of the
+    /// server was under way until then.
     pub(super) fn lookups_for(
         &mut self,
         client: IpAddr,
         server: &str,
         q: &Request,
+        before: Option<Timestamp>,
     ) -> Option<(Stamp, Stamp)> {
         let mut found: Option<(Stamp, Stamp)> = None;
         let mut next = q.begin;
@@ -205,6 +213,9 @@ impl Clients {
             let about = l.unread || l.servers.iter().any(|s| s == server);
             if !same || !about || l.begin > q.begin {
                 continue;
+            }
+            if before.is_some_and(|t| l.begin.time <= t) {
+                break;
             }
             if next.time.since(l.end.time) > LOOKUP_PAUSE_NS {
                 break;

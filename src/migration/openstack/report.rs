@@ -72,7 +72,7 @@ pub struct StatusChange {
 pub struct RpcCall {
     /// Method; of a notification its type.
     pub method: String,
-    /// `call`, `cast` or `notification`.
+    /// `call`, `cast` or `notification`; `request`: cut off before it said which of the first two.
     pub kind: String,
     /// Version that the sender chose.
     pub version: Option<String>,
@@ -279,15 +279,17 @@ fn without_libvirt(story: &Story, aborted: bool, now: Timestamp) -> Outcome {
     if let Some(why) = failed("pre_live_migration") {
         return is(OutcomeKind::Failed, why);
     }
-    if aborted {
-        return is(OutcomeKind::Cancelled, "aborted through Nova".to_owned());
-    }
+    let completed = Outcome {
+        result: OutcomeKind::Completed,
+        reason: None,
+    };
+    let there =
+        post.is_some_and(|r| r.failure.is_none() && (r.answer().is_some() || r.kind == Kind::Cast));
     match story.status() {
-        Some("completed") => {
-            return Outcome {
-                result: OutcomeKind::Completed,
-                reason: None,
-            };
+        // An abort may come too late.
+        Some("completed") => return completed,
+        _ if aborted && !there => {
+            return is(OutcomeKind::Cancelled, "aborted through Nova".to_owned());
         }
         Some(s @ ("failed" | "error")) => {
             let why = format!("Nova saved the migration as {s}");
@@ -295,11 +297,8 @@ fn without_libvirt(story: &Story, aborted: bool, now: Timestamp) -> Outcome {
         }
         _ => {}
     }
-    if post.is_some_and(|r| r.failure.is_none() && (r.answer().is_some() || r.kind == Kind::Cast)) {
-        return Outcome {
-            result: OutcomeKind::Completed,
-            reason: None,
-        };
+    if there {
+        return completed;
     }
     let begun = ["live_migration", "pre_live_migration"]
         .iter()
@@ -323,6 +322,10 @@ fn without_libvirt(story: &Story, aborted: bool, now: Timestamp) -> Outcome {
                     .to_owned(),
             );
         }
+    }
+    if story.truncated > 0 {
+        let why = "the messages that would tell were cut off";
+        return is(OutcomeKind::Unknown, why.to_owned());
     }
     is(
         OutcomeKind::Unfinished,

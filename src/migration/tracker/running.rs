@@ -109,6 +109,7 @@ impl Tracker {
             companions: &companions,
             channels: group.and_then(|g| self.channels.get(&g)),
             story,
+            veiled: None,
             now: self.now,
             guests: &self.guests,
             clock: Clock {

@@ -43,6 +43,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Call => "call",
         Kind::Cast => "cast",
+        Kind::Request => "request",
         Kind::Reply => "reply",
         Kind::KeepAlive => "keep-alive",
         Kind::Notification => "notification",
@@ -177,6 +178,9 @@ pub(super) fn http(event: &Http) -> (String, Named) {
     out.push(("request_id", json!(event.request_id)));
     body(&event.fields, &mut out);
     out.push(("length", json!(event.length)));
+    if event.unread > 0 {
+        out.push(("unread", json!(event.unread)));
+    }
     if !event.complete {
         out.push(("complete", json!(false)));
     }
