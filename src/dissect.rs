@@ -474,7 +474,10 @@ fn begin(
             let middle = (place == Where::Middle).then_some(at);
             Conversation::Qemu(Box::new(qemu::Connection::new(direction, middle)))
         }
-        Protocol::Multifd => Conversation::Multifd(Box::new(multifd::Connection::new(direction))),
+        Protocol::Multifd => {
+            let middle = (place == Where::Middle).then_some(at);
+            Conversation::Multifd(Box::new(multifd::Connection::new(direction, middle)))
+        }
         Protocol::Nbd => Conversation::Nbd(Box::new(nbd::Connection::new())),
         Protocol::Tls => Conversation::Tls(Box::new(tls::Connection::new())),
         Protocol::Ssh => Conversation::Ssh,
@@ -600,6 +603,11 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
     }
     if phasescope_parsers::tls::is_records(bytes) {
         return Verdict::Is(Protocol::Tls, Where::Middle);
+    }
+    match migration::multifd::search(bytes) {
+        Probe::Yes => return Verdict::Is(Protocol::Multifd, Where::Middle),
+        Probe::NeedMore => return Verdict::NeedMore,
+        Probe::No => {}
     }
     match resync::search(bytes, migration::DEFAULT_PAGE_SIZE, |_| false) {
         resync::Found::Record(_) | resync::Found::Footer(_) => {

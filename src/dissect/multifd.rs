@@ -130,10 +130,11 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
 }
 
 impl Connection {
-    pub(super) fn new(source: Direction) -> Self {
+    /// `middle`: the offset from which on it is seen, where that is not its beginning.
+    pub(super) fn new(source: Direction, middle: Option<u64>) -> Self {
         Self {
             source,
-            channel: Channel::new(),
+            channel: middle.map_or_else(Channel::new, Channel::in_the_middle),
             open: None,
         }
     }

@@ -319,7 +319,8 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
         }
         // Prepared and refused: nothing was connected for the memory.
         let (start, end) = (edge(name, Edge::Start), edge(name, Edge::End));
-        let there = start.is_some() || end.is_some() || (implied(name) && first_here);
+        let known = start.is_some() || end.is_some();
+        let there = known || (implied(name) && first_here) || may_be_missed(parts, name);
         if !there || (start.is_none() && never_begun(parts, name)) {
             continue;
         }
@@ -365,13 +366,25 @@ fn phases(parts: &Parts<'_>, driver: Driver, signals: &[(Signal, Mark)]) -> Vec<
 /// A connection that closes before FINISH leaves nothing to clean up: unless FINISH may have been
 /// missed, there was no such phase.
 fn never_begun(parts: &Parts<'_>, name: PhaseName) -> bool {
-    let seen_whole = |s: &Session| {
-        let [a, b] = s.info.from_start;
-        s.missing_bytes == 0 && a && b && !one_sided(&s.info)
-    };
     name == PhaseName::Cleanup
-        && parts.session.is_some_and(seen_whole)
+        && parts.session.is_some_and(Session::seen_whole)
         && parts.attempt.is_some_and(|a| a.finish_call().is_none())
+}
+
+/// A connection that was closed, and not captured whole, may have carried these as well.
+fn may_be_missed(parts: &Parts<'_>, name: PhaseName) -> bool {
+    let steps = [
+        PhaseName::Preparation,
+        PhaseName::Finish,
+        PhaseName::Cleanup,
+    ];
+    steps.contains(&name)
+        && parts
+            .session
+            .is_some_and(|s| s.info.closed().is_some() && !s.seen_whole())
+        && parts
+            .attempt
+            .is_some_and(|a| a.first_on_session && !a.has(Signal::PrepareError))
 }
 
 /// `inferred`: libvirt's messages were not read, only the sizes of what encrypted them.

@@ -29,10 +29,8 @@ impl Tracker {
             record.uuid = Some(*uuid);
             record.channel = Some(*channel);
         }
-        let Some(uuid) = record.uuid else { return };
-        let group = self.channels.entry((uuid, server)).or_default();
         match what {
-            Multifd::Initial { .. } => group.opened(flow),
+            Multifd::Initial { .. } | Multifd::Found => {}
             Multifd::Packet(p) => {
                 record.packets += 1;
                 if p.compressed {
@@ -42,15 +40,19 @@ impl Tracker {
                     record.normal += u64::from(p.normal);
                 }
                 record.zero += u64::from(p.zero);
-                group.packet(flow, event.stamp, p);
             }
             Multifd::DeviceState { bytes, .. } => record.device_bytes += u64::from(*bytes),
-            Multifd::Sync { .. } => {
-                record.syncs += 1;
-                group.sync(flow);
-            }
+            Multifd::Sync { .. } => record.syncs += 1,
             Multifd::Lost => record.lost = true,
-            Multifd::Found => {}
+        }
+        // A channel whose beginning was not seen cannot be put in step with the others.
+        let Some(uuid) = record.uuid else { return };
+        let group = self.channels.entry((uuid, server)).or_default();
+        match what {
+            Multifd::Initial { .. } => group.opened(flow),
+            Multifd::Packet(p) => group.packet(flow, event.stamp, p),
+            Multifd::Sync { .. } => group.sync(flow),
+            Multifd::DeviceState { .. } | Multifd::Lost | Multifd::Found => {}
         }
     }
 

@@ -197,6 +197,12 @@ fn before_finish(attempt: &Attempt, parts: &Parts<'_>) -> Outcome {
     if attempt.has(Signal::FinishCall) {
         return is(OutcomeKind::Unknown, "the reply to FINISH was not captured");
     }
+    if !session.seen_whole() {
+        return is(
+            OutcomeKind::Unknown,
+            "no FINISH was seen, but not all of libvirt's connection was captured",
+        );
+    }
     is(OutcomeKind::Failed, lost_connection(session))
 }
 
@@ -247,6 +253,10 @@ fn of_stream(parts: &Parts<'_>) -> Outcome {
         (None, Some(_), _) => is(
             OutcomeKind::Unknown,
             "the stream is complete; nothing shows whether the destination took it",
+        ),
+        (None, None, Some(_)) if s.missing_bytes > 0 || s.lost > 0 || s.header.is_none() => is(
+            OutcomeKind::Unknown,
+            "the end of the stream was not seen, but not all of it was captured",
         ),
         (None, None, Some(_)) => is(OutcomeKind::Failed, "the stream ends early"),
         (None, None, None) => is(

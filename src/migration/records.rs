@@ -8,7 +8,9 @@ use phasescope_parsers::qemu::DEFAULT_PAGE_SIZE;
 use phasescope_parsers::qemu::ram::Counts;
 
 use super::markers::Signal;
+use super::outcome::one_sided;
 use crate::dissect::event::{Event, Requests, Round};
+use crate::net::tcp::HalfStats;
 use crate::net::{Direction, FlowInfo, Stamp};
 use crate::time::Timestamp;
 
@@ -72,6 +74,17 @@ pub(super) struct Session {
     pub(super) attempts: u32,
     /// Keepalive requests of each direction since the other side said anything.
     pub(super) pings: [u32; 2],
+}
+
+impl Session {
+    /// From its first byte to its close, both ways.
+    pub(super) fn seen_whole(&self) -> bool {
+        let holes = |h: HalfStats| h.missing_bytes + h.cut_bytes;
+        self.missing_bytes == 0
+            && self.info.halves.map(holes) == [0; 2]
+            && self.info.from_start == [true; 2]
+            && !one_sided(&self.info)
+    }
 }
 
 /// A migration stream.

@@ -39,6 +39,9 @@ const SETTLE_NS: i64 = 15_000_000_000;
 /// Attempts that are not over at once; past it the oldest is told as it is.
 const MAX_ATTEMPTS: usize = 4096;
 
+/// Replies that may be ahead of their calls, where the directions of a tap are not in step.
+const MAX_EARLY_REPLIES: usize = 4;
+
 /// Which step of a migration a procedure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -294,8 +297,11 @@ impl Tracker {
     }
 
     fn prepare(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
-        let attempt = self.new_attempt(flow);
-        attempt.prepare_serial = Some(h.serial);
+        // Where two directions of a tap are not in step, the reply may come first.
+        let serial = Some(h.serial);
+        let early = |a: &Attempt| a.prepare_serial == serial && !a.has(Signal::PrepareCall);
+        let attempt = self.attempt(flow, early);
+        attempt.prepare_serial = serial;
         attempt.signal(Signal::PrepareCall, mark);
         let Body::Prepare(p) = body else { return };
         attempt.flags = Some(p.flags);
@@ -309,7 +315,10 @@ impl Tracker {
             attempt.name = attempt.name.take().or_else(|| d.name.clone());
             attempt.uuid = attempt.uuid.or(d.uuid);
         }
-        self.begun(self.attempts.len() - 1);
+        let here = |a: &Attempt| a.session == flow && a.prepare_serial == serial;
+        if let Some(i) = self.attempts.iter().rposition(here) {
+            self.begun(i);
+        }
     }
 
     fn prepared(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
@@ -340,10 +349,16 @@ impl Tracker {
             _ => None,
         };
         let name = finish.and_then(|f| f.destination_name.clone());
-        let attempt = self.attempt(flow, |a| {
-            a.finish_serial.is_none()
-                && !a.has(Signal::PrepareError)
-                && (a.name.is_none() || name.is_none() || a.name == name)
+        let serial = Some(h.serial);
+        let early = |a: &Attempt| a.finish_serial == serial && a.finish_call().is_none();
+        let answered = self.attempts.iter().any(|a| a.session == flow && early(a));
+        let attempt = self.attempt(flow, |a| match answered {
+            true => early(a),
+            false => {
+                a.finish_serial.is_none()
+                    && !a.has(Signal::PrepareError)
+                    && (a.name.is_none() || name.is_none() || a.name == name)
+            }
         });
         attempt.finish_serial = Some(h.serial);
         let cancelled = finish.and_then(|f| f.cancelled).is_some_and(|c| c != 0);
@@ -369,7 +384,13 @@ impl Tracker {
 
     fn finished(&mut self, flow: u64, h: &Header, mark: Mark, body: &Body) {
         let serial = h.serial;
-        let attempt = self.attempt(flow, |a| a.finish_serial == Some(serial));
+        let is = |a: &Attempt| a.finish_serial == Some(serial);
+        let called = self.attempts.iter().any(|a| a.session == flow && is(a));
+        let attempt = self.attempt(flow, |a| match called {
+            true => is(a),
+            // The reply came before its call, or instead of it.
+            false => a.finish_serial.is_none() && a.has(Signal::PrepareReply),
+        });
         attempt.finish_serial = Some(serial);
         attempt.signal(Signal::FinishReply, mark);
         attempt.finish_ok = Some(h.status == Status::Ok);
@@ -691,11 +712,19 @@ impl Session {
             MessageType::Reply => (None, Some(event.stamp), Some(h.status == Status::Ok)),
             _ => return,
         };
+        let same = |c: &CallRecord| {
+            (c.program, c.procedure, c.serial) == (h.program, h.procedure, h.serial)
+        };
+        if call.is_some() {
+            let early = self.calls.iter_mut().rev().take(MAX_EARLY_REPLIES);
+            if let Some(c) = early.into_iter().find(|c| same(c) && c.call.is_none()) {
+                c.call = call;
+                return;
+            }
+        }
         if reply.is_some() {
-            let open = self.calls.iter_mut().rev().find(|c| {
-                (c.program, c.procedure, c.serial) == (h.program, h.procedure, h.serial)
-                    && c.reply.is_none()
-            });
+            let mut calls = self.calls.iter_mut().rev();
+            let open = calls.find(|c| same(c) && c.reply.is_none());
             if let Some(c) = open {
                 c.reply = reply;
                 c.ok = ok;

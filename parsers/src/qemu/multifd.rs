@@ -124,6 +124,45 @@ pub trait Sink<M> {
     }
 }
 
+/// Looks for a packet anywhere in the middle of a connection.
+pub fn search(input: &[u8]) -> Probe {
+    let mut more = false;
+    for at in memmem::find_iter(input, &SIGNATURE) {
+        match believe(input.get(at..).unwrap_or_default(), None) {
+            Probe::Yes => return Probe::Yes,
+            Probe::NeedMore => more = true,
+            Probe::No => {}
+        }
+    }
+    if more { Probe::NeedMore } else { Probe::No }
+}
+
+/// Is it a packet's head that begins with this signature? What is always zero in one, and
+/// the capacity where it is known, tell.
+fn believe(input: &[u8], capacity: Option<u32>) -> Probe {
+    let Some(flags) = be32(input, 8) else {
+        return Probe::NeedMore;
+    };
+    if flags & !flag::MASK != 0 {
+        return Probe::No;
+    }
+    let length = head_length(flags);
+    let Some(bytes) = input.get(..length) else {
+        return Probe::NeedMore;
+    };
+    let believed = if length == DEVICE_STATE_HEAD {
+        device_state(bytes).is_some()
+    } else {
+        let reserved = bytes.get(36..NAME).unwrap_or_default();
+        reserved.iter().all(|b| *b == 0)
+            && Head::read(bytes).is_some_and(|h| {
+                let same = |n| capacity.is_none_or(|c| c == n);
+                h.capacity.map_or(capacity.is_some(), same)
+            })
+    };
+    if believed { Probe::Yes } else { Probe::No }
+}
+
 /// Is this the beginning of a multifd channel? The layout of 3.0 and 3.1 is told by the first
 /// packet, which stands where today's initial packet still goes on.
 pub fn probe(input: &[u8]) -> Probe {
@@ -496,29 +535,10 @@ impl Core {
         if at > 0 {
             return Step::used(at);
         }
-        let Some(flags) = be32(input, 8) else {
-            return Step::Need(12);
-        };
-        if flags & !flag::MASK != 0 {
-            return Step::used(1);
-        }
-        let length = head_length(flags);
-        let Some(bytes) = input.get(..length) else {
-            return Step::Need(length);
-        };
-        let believed = if length == DEVICE_STATE_HEAD {
-            device_state(bytes).is_some()
-        } else {
-            // The reserved fields are always zero.
-            let reserved = bytes.get(36..NAME).unwrap_or_default();
-            reserved.iter().all(|b| *b == 0)
-                && Head::read(bytes).is_some_and(|h| {
-                    let same = |n| self.capacity.is_none_or(|c| c == n);
-                    h.capacity.map_or(self.capacity.is_some(), same)
-                })
-        };
-        if !believed {
-            return Step::used(1);
+        match believe(input, self.capacity) {
+            Probe::Yes => {}
+            Probe::No => return Step::used(1),
+            Probe::NeedMore => return Step::Need(input.len() + 1),
         }
         self.state = State::Head;
         sink.item(Item::Found, begin, offset);
