@@ -353,8 +353,9 @@ impl Capture {
             let size = std::fs::metadata(path).ok().filter(|m| m.is_file());
             total = total.zip(size).map(|(t, m)| t + m.len());
             let reader = Reader::open(path, read.clone())?;
-            let lone = paths.len() == 1 || path == Path::new("-");
-            capture.add(reader, (!lone).then_some(path))?;
+            // What is no file cannot be opened again.
+            let stays = paths.len() == 1 || path == Path::new("-") || size.is_none();
+            capture.add(reader, (!stays).then_some(path))?;
         }
         capture.total = total;
         if paths.len() > 1 {

@@ -15,6 +15,7 @@ mod plot;
 mod progress;
 mod report;
 mod runs;
+mod sandbox;
 mod scrub;
 mod shell;
 mod stats;
@@ -24,6 +25,8 @@ mod what_if;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use sandbox::Reach;
 
 /// Exit codes.
 pub(crate) mod exit {
@@ -112,28 +115,56 @@ impl Failure {
     }
 }
 
+impl Command {
+    /// What the command reads and writes; `live` knows only when its devices are open.
+    fn reach(&self) -> Result<Option<Reach>, Failure> {
+        Ok(Some(match self {
+            Command::Analyze(c) => c.reach(),
+            #[cfg(feature = "live")]
+            Command::Live(_) => return Ok(None),
+            Command::Events(c) => c.reach(),
+            Command::Scrub(c) => c.reach(),
+            Command::Capinfo(c) => c.reach(),
+            Command::Stats(c) => c.reach()?,
+            Command::Budget(c) => c.reach()?,
+            Command::Plot(c) => c.reach()?,
+            Command::Report(c) => c.reach(),
+            Command::Compare(c) => c.reach(),
+            Command::Model(c) => c.reach()?,
+            Command::WhatIf(c) => c.reach(),
+            Command::Phases(_) | Command::Completions(_) => Reach::default(),
+            Command::Man(c) => c.reach(),
+        }))
+    }
+
+    fn run(&self) -> Result<u8, Failure> {
+        if let Some(reach) = self.reach()? {
+            reach.enter();
+        }
+        match self {
+            Command::Analyze(c) => c.run(),
+            #[cfg(feature = "live")]
+            Command::Live(c) => c.run(),
+            Command::Events(c) => c.run(),
+            Command::Phases(c) => c.run(),
+            Command::Scrub(c) => c.run(),
+            Command::Capinfo(c) => c.run(),
+            Command::Stats(c) => c.run(),
+            Command::Budget(c) => c.run(),
+            Command::Plot(c) => c.run(),
+            Command::Report(c) => c.run(),
+            Command::Compare(c) => c.run(),
+            Command::Model(c) => c.run(),
+            Command::WhatIf(c) => c.run(),
+            Command::Completions(c) => c.run(),
+            Command::Man(c) => c.run(),
+        }
+    }
+}
+
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Analyze(c) => c.run(),
-        #[cfg(feature = "live")]
-        Command::Live(c) => c.run(),
-        Command::Events(c) => c.run(),
-        Command::Phases(c) => c.run(),
-        Command::Scrub(c) => c.run(),
-        Command::Capinfo(c) => c.run(),
-        Command::Stats(c) => c.run(),
-        Command::Budget(c) => c.run(),
-        Command::Plot(c) => c.run(),
-        Command::Report(c) => c.run(),
-        Command::Compare(c) => c.run(),
-        Command::Model(c) => c.run(),
-        Command::WhatIf(c) => c.run(),
-        Command::Completions(c) => c.run(),
-        Command::Man(c) => c.run(),
-    };
-    match done {
+    match Cli::parse().command.run() {
         Ok(code) => ExitCode::from(code),
         Err(f) if f.is_closed_pipe() => ExitCode::from(exit::FOUND),
         Err(f) => {

@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 /// Bytes gathered before they are written.
 const BUFFER: usize = 1 << 18;
 
+/// Where a file of this name is written: what a symbolic link leads to, or the name itself.
+pub fn place(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// A file in the making. What is not [finished](WholeFile::finish) leaves nothing behind.
 ///
 /// A symbolic link stays one: the file that it leads to is replaced. A device or a pipe is
@@ -25,7 +30,7 @@ impl WholeFile {
     /// # Errors
     /// The system's.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let place = place(path);
         let known = fs::metadata(&place);
         if known.as_ref().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             let file = File::options().write(true).open(&place)?;

@@ -8,6 +8,7 @@ use phasescope::report::{self, Format, Report};
 
 use super::input::{Input, warn_of_damage};
 use super::output::{Output, color, complain};
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Find the migrations in captures and say where their time went
@@ -49,6 +50,10 @@ enum ReportFormat {
 }
 
 impl Analyze {
+    pub(crate) fn reach(&self) -> Reach {
+        self.input.reach().writes(self.output.as_deref())
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let mut capture = self.input.open()?;
         let mut watch = self.input.watch();

@@ -9,6 +9,7 @@ use phasescope::stats::table;
 
 use super::output::{complain, picture, picture_format};
 use super::runs::Runs;
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Draw where the time went: stacked bars of the phases
@@ -58,6 +59,10 @@ enum Gaps {
 }
 
 impl Budget {
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+        Ok(self.runs.reach()?.writes(self.output.as_deref()))
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         picture_format(self.output.as_deref())?;
         self.runs.check(&self.group)?;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::input::{Input, Watch};
 use super::output::{Output, complain};
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Marker packets that are listed for each file; all are counted.
@@ -76,6 +77,10 @@ struct Info {
 }
 
 impl Capinfo {
+    pub(crate) fn reach(&self) -> Reach {
+        self.input.reach()
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let mut out = Output::open(None)?;
         let mut watch = self.input.watch();

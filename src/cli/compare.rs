@@ -7,7 +7,8 @@ use phasescope::stats::compare::Comparison;
 use phasescope::stats::rules::Rule;
 
 use super::output::{Output, complain, json};
-use super::runs::Work;
+use super::runs::{Work, files_of};
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Compare runs with a baseline, and judge them by rules
@@ -61,10 +62,20 @@ enum TableFormat {
 }
 
 impl Compare {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::default()
+            .reads(files_of(&self.baselines(), None))
+            .reads(files_of(&self.candidates, None))
+            .writes(self.output.as_deref())
+    }
+
+    fn baselines(&self) -> Vec<PathBuf> {
+        let first = std::iter::once(&self.baseline);
+        first.chain(&self.more).cloned().collect()
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        let mut files = vec![self.baseline.clone()];
-        files.extend(self.more.iter().cloned());
-        let baseline = self.work.load(&files)?;
+        let baseline = self.work.load(&self.baselines())?;
         let candidate = self.work.load(&self.candidates)?;
         let comparison = Comparison::of(&baseline, &candidate, &self.fail_on);
         let mut out = Output::open(self.output.as_deref())?;

@@ -13,6 +13,7 @@ use phasescope_parsers::openstack::Action;
 
 use super::input::{Input, warn_of_damage};
 use super::output::Output;
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Print what the protocols said, in order, one line each
@@ -86,6 +87,10 @@ impl Sink for Printer {
 }
 
 impl Events {
+    pub(crate) fn reach(&self) -> Reach {
+        self.input.reach()
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let mut capture = self.input.open()?;
         let mut watch = self.input.watch();

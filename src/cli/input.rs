@@ -8,6 +8,7 @@ use clap::Args;
 use phasescope::capture::{self, Capture};
 
 use super::progress::{self, ProgressLine};
+use super::sandbox::Reach;
 use super::{Failure, output};
 
 /// Which captures to read, and how.
@@ -65,6 +66,11 @@ pub(crate) struct Options {
 }
 
 impl Input {
+    /// What reading them needs.
+    pub(crate) fn reach(&self) -> Reach {
+        self.options.reach(&self.files())
+    }
+
     pub(crate) fn open(&self) -> Result<Capture, Failure> {
         let mut capture = self.options.open(&self.files())?;
         for (i, (name, _)) in (self.files.len()..).zip(&self.taps) {
@@ -89,6 +95,13 @@ impl Input {
 }
 
 impl Options {
+    pub(crate) fn reach(&self, files: &[PathBuf]) -> Reach {
+        let reach = Reach::default().reads(files.iter().cloned());
+        #[cfg(feature = "live")]
+        let reach = reach.looks_up_names(self.filter.is_some());
+        reach
+    }
+
     pub(crate) fn open(&self, files: &[PathBuf]) -> Result<Capture, Failure> {
         let options = capture::Options {
             dpmi_inside: self.dpmi_inside,

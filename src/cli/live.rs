@@ -14,7 +14,7 @@ use phasescope::live::device::{self, LiveDevice};
 use phasescope::live::devices::Devices;
 use phasescope::live::dpmi::{Address, DpmiStream};
 use phasescope::live::lines::LineFormat;
-use phasescope::live::monitor::{Ending, Monitor, Options};
+use phasescope::live::monitor::{Ending, Monitor, Options, STATUS};
 use phasescope::live::record::{self, Recorder, Rotation};
 use phasescope::live::replay::{Replay, Speed};
 use phasescope::live::source::{Source, SourceError};
@@ -22,6 +22,7 @@ use phasescope::live::stamps::{self, Stamps};
 use phasescope::live::{metrics, privileges, tui};
 
 use super::output::{Output, color, complain};
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Watch migrations while they happen
@@ -178,11 +179,19 @@ impl Live {
             let _ = signal_hook::flag::register_conditional_default(signal, quit.clone());
             let _ = signal_hook::flag::register(signal, quit.clone());
         }
+        // A device needs more rights until it is open.
+        let captures = self.interface.is_empty() && self.dpmi.is_none();
+        if captures {
+            self.reach().enter();
+        }
         let source = self.open()?;
         if let Some(user) = privileges::give_up(self.user.as_deref()).map_err(Failure::Other)?
             && self.headless
         {
             complain(&format!("the device is open; going on as user {user}"));
+        }
+        if !captures {
+            self.reach().enter();
         }
         let monitor = self.start(source)?;
         if self.headless {
@@ -197,6 +206,25 @@ impl Live {
             })?;
             self.end(ending)
         }
+    }
+
+    /// What watching needs: the captures, or what the kernel counts of open devices; the outputs, and
+    /// this folder for what the screen's `e` writes.
+    fn reach(&self) -> Reach {
+        let recordings = self.write.as_deref().and_then(Path::parent);
+        let names = self.filter.is_some() || privileges::may_change(self.user.as_deref());
+        Reach::default()
+            .reads(self.replay.iter().cloned())
+            .reads([PathBuf::from(STATUS)])
+            .looks_up_names(names)
+            .reads_device_counters(&self.interface)
+            .writes(self.write.as_deref())
+            .writes_into(recordings)
+            .writes(self.otlp.as_deref())
+            .writes(self.report.as_deref())
+            .writes_into((!self.headless).then_some(Path::new(".")))
+            .draws(!self.headless)
+            .answers_at(self.metrics.map(|a| a.port()))
     }
 
     fn list_stamps(&self) -> Result<u8, Failure> {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::output::{Output, complain};
 use super::runs::Runs;
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Fit a model to many runs
@@ -65,6 +66,12 @@ enum ModelFormat {
 }
 
 impl Model {
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+        match &self.kind {
+            Kind::Lmdt(l) => l.reach(),
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         match &self.kind {
             Kind::Lmdt(l) => l.run(),
@@ -73,6 +80,10 @@ impl Model {
 }
 
 impl Lmdt {
+    fn reach(&self) -> Result<Reach, Failure> {
+        Ok(self.runs.reach()?.writes(self.output.as_deref()))
+    }
+
     fn run(&self) -> Result<u8, Failure> {
         self.runs.check(std::slice::from_ref(&self.am))?;
         let runs = self.runs.load()?;

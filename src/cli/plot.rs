@@ -13,6 +13,7 @@ use phasescope::stats::table;
 
 use super::output::{complain, picture, picture_format};
 use super::runs::Runs;
+use super::sandbox::Reach;
 use super::stats::Width;
 use super::subject::Subject;
 use super::{EXIT_CODES, Failure, exit};
@@ -98,6 +99,15 @@ struct Metric {
 type Draw = fn(&Migration, Option<&Series>, &str) -> Result<Scene, PlotError>;
 
 impl Plot {
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+        match &self.kind {
+            Kind::Timeline(o) | Kind::Throughput(o) | Kind::Rounds(o) | Kind::Downtime(o) => {
+                Ok(o.reach())
+            }
+            Kind::Metric(m) => m.reach(),
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         match &self.kind {
             Kind::Timeline(o) => o.run("Timeline", |m, s, t| {
@@ -116,6 +126,10 @@ impl Plot {
 }
 
 impl One {
+    fn reach(&self) -> Reach {
+        self.subject.reach().writes(self.output.as_deref())
+    }
+
     fn run(&self, what: &str, draw: Draw) -> Result<u8, Failure> {
         let path: Option<&Path> = self.output.as_deref();
         picture_format(path)?;
@@ -134,6 +148,10 @@ impl One {
 }
 
 impl Metric {
+    fn reach(&self) -> Result<Reach, Failure> {
+        Ok(self.runs.reach()?.writes(self.output.as_deref()))
+    }
+
     fn run(&self) -> Result<u8, Failure> {
         picture_format(self.output.as_deref())?;
         let Some(metric) = find(&self.metric) else {

@@ -6,6 +6,7 @@ use clap::Args;
 use phasescope::report::html;
 
 use super::output::{Output, complain};
+use super::sandbox::Reach;
 use super::subject::Subject;
 use super::{EXIT_CODES, Failure, exit};
 
@@ -25,6 +26,10 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    pub(crate) fn reach(&self) -> Reach {
+        self.subject.reach().writes(self.output.as_deref())
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let read = self.subject.read()?;
         let page = html::page(&read.report, &read.series)?;

@@ -1,6 +1,7 @@
 //! The options that every command shares which reads many runs: traces to analyse, or reports
 //! that were saved.
 
+use std::cell::OnceCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -16,6 +17,7 @@ use phasescope::stats::runs::{BUILT_IN, Run};
 use super::Failure;
 use super::output::complain;
 use super::progress::{self, ProgressLine};
+use super::sandbox::Reach;
 
 /// Which runs, and what was varied between them.
 #[derive(Debug, Args)]
@@ -48,6 +50,10 @@ pub(crate) struct Factors {
     /// Factors in file names: `*` is anything, `{name}` is a factor: '{flavor}-load{load}-*.pcap'.
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<Pattern>,
+
+    /// What was read of them, once.
+    #[arg(skip)]
+    sources: OnceCell<Sources>,
 }
 
 /// How to go about it.
@@ -67,6 +73,13 @@ pub(crate) struct Work {
 }
 
 impl Runs {
+    /// What reading them needs; the manifest is read for it.
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+        let sources = self.factors.sources()?;
+        let files = files_of(&self.files, sources.manifest.as_ref());
+        Ok(Reach::default().reads(files))
+    }
+
     /// Reads them all, with their factors.
     pub(crate) fn load(&self) -> Result<Vec<Run>, Failure> {
         let sources = self.factors.sources()?;
@@ -97,7 +110,16 @@ impl Runs {
 }
 
 impl Factors {
-    fn sources(&self) -> Result<Sources, Failure> {
+    /// The manifest is read once: it may be a pipe.
+    fn sources(&self) -> Result<&Sources, Failure> {
+        if let Some(known) = self.sources.get() {
+            return Ok(known);
+        }
+        let read = self.read()?;
+        Ok(self.sources.get_or_init(|| read))
+    }
+
+    fn read(&self) -> Result<Sources, Failure> {
         let mut given = Levels::new();
         for g in &self.given {
             let (name, value) = g
@@ -190,6 +212,12 @@ impl Together {
         let first = self.0.first();
         first.map_or_else(String::new, |f| f.display().to_string())
     }
+}
+
+/// All files of these runs.
+pub(crate) fn files_of(runs: &[PathBuf], manifest: Option<&Manifest>) -> Vec<PathBuf> {
+    let all = runs.iter().map(|f| Together::new(f, manifest));
+    all.flat_map(|t| t.0).collect()
 }
 
 /// What the workers tell of their progress.

@@ -8,6 +8,7 @@ use phasescope::scrub::{self, ScrubError};
 
 use super::input::{Options, warn_of_damage};
 use super::output::complain;
+use super::sandbox::Reach;
 use super::{Failure, exit};
 
 /// Copy a capture without the guest's memory and without secrets
@@ -36,6 +37,14 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
+    pub(crate) fn reach(&self) -> Reach {
+        let (out, inputs) = match self.files.split_last() {
+            Some((out, inputs)) => (Some(out.as_path()), inputs),
+            None => (None, [].as_slice()),
+        };
+        self.options.reach(inputs).writes(out)
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let Some((out, inputs)) = self.files.split_last() else {
             return Err(Failure::Other("IN and OUT are needed".to_owned()));

@@ -1,11 +1,12 @@
 //! `phasescope completions`, `phasescope man`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::output::Output;
+use super::sandbox::Reach;
 use super::{Cli, Failure, exit};
 
 /// Print completions for a shell
@@ -37,23 +38,34 @@ pub(crate) struct Man {
 }
 
 impl Man {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::default().writes_into(self.output.as_deref())
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        if let Some(folder) = &self.output {
-            clap_mangen::generate_to(Cli::command(), folder).map_err(|source| Failure::Write {
-                name: folder.display().to_string(),
-                source,
-            })?;
+        let Some(folder) = &self.output else {
+            page(&clap_mangen::Man::new(Cli::command()), None)?;
             return Ok(exit::FOUND);
+        };
+        let mut all = Cli::command().disable_help_subcommand(true);
+        all.build();
+        let mut rest = vec![all];
+        while let Some(command) = rest.pop() {
+            let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
+            rest.extend(shown.cloned());
+            let man = clap_mangen::Man::new(command);
+            page(&man, Some(&folder.join(man.get_filename())))?;
         }
-        let mut text = Vec::new();
-        let done = clap_mangen::Man::new(Cli::command()).render(&mut text);
-        done.map_err(|source| Failure::Write {
-            name: "standard output".to_owned(),
-            source,
-        })?;
-        let mut out = Output::open(None)?;
-        out.put(&String::from_utf8_lossy(&text))?;
-        out.finish()?;
         Ok(exit::FOUND)
     }
+}
+
+/// Prints a page, or writes it whole or not at all.
+fn page(man: &clap_mangen::Man, file: Option<&Path>) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    man.render(&mut text)
+        .map_err(|e| Failure::Other(e.to_string()))?;
+    let mut out = Output::open(file)?;
+    out.put_bytes(&text)?;
+    out.finish()
 }

@@ -8,6 +8,7 @@ use phasescope::stats::{StatsError, table};
 
 use super::output::{Output, complain};
 use super::runs::Runs;
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Statistics of many runs, by group and metric
@@ -80,6 +81,10 @@ fn failed(e: StatsError) -> Failure {
 }
 
 impl Stats {
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+        Ok(self.runs.reach()?.writes(self.output.as_deref()))
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         self.runs.check(&self.group)?;
         if self.observations && matches!(self.format, TableFormat::Text | TableFormat::Markdown) {

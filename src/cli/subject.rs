@@ -10,6 +10,7 @@ use super::Failure;
 use super::input::{Input, warn_of_damage};
 use super::output::complain;
 use super::runs::{is_report, read_report};
+use super::sandbox::Reach;
 
 /// A capture (files are read as one) or a saved report.
 #[derive(Debug, Args)]
@@ -26,6 +27,10 @@ pub(crate) struct Read {
 }
 
 impl Subject {
+    pub(crate) fn reach(&self) -> Reach {
+        self.input.reach()
+    }
+
     /// Reads the report, or the capture twice: for its report, then for the series.
     pub(crate) fn read(&self) -> Result<Read, Failure> {
         let files = self.input.files();

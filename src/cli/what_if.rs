@@ -9,7 +9,8 @@ use phasescope::stats::what_if::{Change, Forecast, forecast};
 use serde_json::json;
 
 use super::output::{Output, complain};
-use super::runs::Work;
+use super::runs::{Work, files_of};
+use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
 /// Reckon a budget under other circumstances, by simple assumptions that are printed with it
@@ -101,6 +102,10 @@ fn time(s: &str) -> Result<i64, String> {
 }
 
 impl WhatIf {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::default().reads(files_of(&self.files, None))
+    }
+
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         if self.bandwidth.is_none() && self.keystone_rtt.is_none() && self.libvirt_rtt.is_none() {
             let why = "nothing is changed: give --bandwidth, --keystone-rtt or --libvirt-rtt";

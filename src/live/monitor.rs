@@ -1,6 +1,7 @@
 //! The threads: source, analysis, recorder; and what others may ask of them.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,6 +141,7 @@ impl Monitor {
             every: options.view_every,
             ticks: !source.waits(),
             otlp: options.otlp.map(Spans::new),
+            status: File::open(STATUS).ok(),
         };
         let waker = source.waker();
         let analysis = spawn("analysis", &shared, move || work.run(&batches))?;
@@ -301,6 +303,8 @@ struct Work {
     every: Option<Duration>,
     ticks: bool,
     otlp: Option<Spans>,
+    /// [`STATUS`], open from the beginning: later it may be out of reach.
+    status: Option<File>,
 }
 
 impl Work {
@@ -398,7 +402,7 @@ impl Work {
         Load {
             drops: self.shared.drops(),
             queued: self.shared.queued.load(Relaxed),
-            memory_bytes: memory(),
+            memory_bytes: self.status.as_ref().map_or(0, memory),
             streams: self.shared.streams(),
         }
     }
@@ -424,11 +428,19 @@ impl Work {
     }
 }
 
+/// What Linux tells of this process (proc_pid_status(5)).
+pub const STATUS: &str = "/proc/self/status";
+
 /// Resident memory of this process, bytes; 0 where the system does not tell.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
+fn memory(mut status: &File) -> u64 {
+    let mut text = String::new();
+    let read = status
+        .rewind()
+        .and_then(|()| status.read_to_string(&mut text));
+    if read.is_err() {
+        return 0;
+    }
+    text.lines()
         .find_map(|l| l.strip_prefix("VmRSS:"))
         .and_then(|v| v.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
         .map_or(0, |kib| kib << 10)

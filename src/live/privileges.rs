@@ -4,20 +4,28 @@ use std::ffi::CString;
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
+/// Who the program shall become, where it runs as root.
+fn wanted(user: Option<&str>) -> Option<String> {
+    let caller = || std::env::var("SUDO_UID").ok();
+    let root = geteuid().is_root();
+    root.then(|| user.map(str::to_owned).or_else(caller))?
+}
+
+/// Will [`give_up`] look a user up?
+pub fn may_change(user: Option<&str>) -> bool {
+    wanted(user).is_some()
+}
+
 /// Becomes `user` (a name or a number), or whoever called sudo, where the program runs as root.
 /// Says who it is now; `None` where nothing changed.
 ///
 /// # Errors
 /// No such user, or the system refuses.
 pub fn give_up(user: Option<&str>) -> Result<Option<String>, String> {
-    if !geteuid().is_root() {
-        return match user {
-            Some(u) => Err(format!("only root can become '{u}'")),
-            None => Ok(None),
-        };
+    if let (Some(u), false) = (user, geteuid().is_root()) {
+        return Err(format!("only root can become '{u}'"));
     }
-    let caller = std::env::var("SUDO_UID").ok();
-    let Some(wanted) = user.map(str::to_owned).or(caller) else {
+    let Some(wanted) = wanted(user) else {
         return Ok(None);
     };
     let found = match wanted.parse() {
