@@ -2,7 +2,7 @@
 
 DEMO = fixtures/kvm/kvm-loaded.pcap.zst
 
-.PHONY: demo test check bench fuzz setup install
+.PHONY: demo test check audit bench fuzz setup install
 
 setup:
 	@scripts/setup.sh
@@ -21,6 +21,12 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --no-default-features -- -D warnings
+
+# The dependencies: licences, advisories, sources, and whether all are used. Needs cargo-deny and
+# cargo-machete.
+audit:
+	cargo deny --all-features check
+	cargo machete
 
 # Speed beside other tools, as ratios. BENCH_MIB=4096 for a larger trace.
 bench: setup

@@ -351,10 +351,10 @@ impl Capture {
         let mut total = Some(0u64);
         for path in paths {
             let size = std::fs::metadata(path).ok().filter(|m| m.is_file());
-            total = total.zip(size).map(|(t, m)| t + m.len());
-            let reader = Reader::open(path, read.clone())?;
             // What is no file cannot be opened again.
             let stays = paths.len() == 1 || path == Path::new("-") || size.is_none();
+            total = total.zip(size).map(|(t, m)| t + m.len());
+            let reader = Reader::open(path, read.clone())?;
             capture.add(reader, (!stays).then_some(path))?;
         }
         capture.total = total;

@@ -220,6 +220,8 @@ fn what_shells_make_of_files_still_works() {
         r#"ln -s "$C" capture; $P analyze capture | grep -q kvg1"#,
         r#"$P stats "$C" --group load --manifest <(printf 'file,load\n%s,5\n' "$C") | grep -q 5"#,
         r#"$P analyze <(cat "$C") <(cat "$C") | grep -q kvg1"#,
+        r#"$P stats <(cat "$C") --format csv | grep -q transfer"#,
+        r#"$P report <(cat "$C") | grep -q kvg1"#,
         r#"cp "$C" a; cp "$C" b; $P stats a+b --format csv | grep -q transfer"#,
         r#"printf 'file,with,load\na,b,7\n' >m; $P stats deep/../a --group load --manifest m | grep -q 7"#,
         r#"$P man -o . && test -s phasescope.1 -a -s phasescope-plot-timeline.1"#,

@@ -147,9 +147,14 @@ impl Factors {
 /// Largest report that is read. Bytes.
 const MAX_REPORT: u64 = 1 << 30;
 
-/// Does the file begin like JSON?
+/// Can it be read once only, as standard input or a pipe?
+pub(crate) fn is_pipe(path: &Path) -> bool {
+    path == Path::new("-") || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// Does the file begin like JSON? A pipe is a capture, for looking takes the bytes out of it.
 pub(crate) fn is_report(path: &Path) -> bool {
-    if path == Path::new("-") {
+    if is_pipe(path) {
         return false;
     }
     let mut head = [0; 64];

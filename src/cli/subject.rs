@@ -9,7 +9,7 @@ use phasescope::series::{self, Series};
 use super::Failure;
 use super::input::{Input, warn_of_damage};
 use super::output::complain;
-use super::runs::{is_report, read_report};
+use super::runs::{is_pipe, is_report, read_report};
 use super::sandbox::Reach;
 
 /// A capture (files are read as one) or a saved report.
@@ -54,9 +54,9 @@ impl Subject {
         watch.clear();
         let report = report?;
         warn_of_damage(&capture);
-        if files.iter().any(|f| f.as_os_str() == "-") {
+        if files.iter().any(|f| is_pipe(f)) {
             complain(
-                "warning: standard input cannot be read twice: throughput comes from the rounds, echoes are left out",
+                "warning: a pipe cannot be read twice: throughput comes from the rounds, echoes are left out",
             );
             return Ok(Read {
                 report,
