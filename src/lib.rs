@@ -5,6 +5,17 @@
 //! [`report`]. [`analysis`] is the whole way at once; `live` walks it while the traffic flows. Many
 //! runs are summed up and compared by [`stats`], and drawn by [`plot`].
 
+// What strangers wrote makes nothing panic. Tests may.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod analysis;
 pub mod capture;
 pub mod dissect;

@@ -102,6 +102,9 @@ pub fn head_plausible(number: u16, length: usize) -> bool {
 }
 
 /// A command, after its 0x08 byte.
+///
+/// # Errors
+/// nom's: too few bytes, with how many are missing where that is known.
 pub fn command(input: &[u8]) -> IResult<&[u8], Command<'_>> {
     (be_u16, length_data(be_u16))
         .map(|(number, payload)| Command { number, payload })

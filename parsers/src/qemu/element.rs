@@ -75,6 +75,9 @@ pub struct SectionHead<'a> {
 }
 
 /// `u32 id, u8 n, n bytes idstr, u32 instance_id, u32 version_id`.
+///
+/// # Errors
+/// nom's: too few bytes, with how many are missing where that is known.
 pub fn section_head(input: &[u8]) -> IResult<&[u8], SectionHead<'_>> {
     (be_u32, length_data(be_u8), be_u32, be_u32)
         .map(|(id, name, instance, version)| SectionHead {
@@ -128,11 +131,17 @@ pub fn config_subsection(input: &[u8]) -> IResult<&[u8], ConfigSubsection<'_>> {
 }
 
 /// One name of `configuration/capabilities`: `u8 n, n bytes`.
+///
+/// # Errors
+/// nom's: too few bytes, with how many are missing where that is known.
 pub fn capability_name(input: &[u8]) -> IResult<&[u8], &[u8]> {
     length_data(be_u8).parse(input)
 }
 
 /// One entry of the RAM block list: `u8 n, n bytes name, u64 used_length` (bytes).
+///
+/// # Errors
+/// nom's: too few bytes, with how many are missing where that is known.
 pub fn ram_block(input: &[u8]) -> IResult<&[u8], (&[u8], u64)> {
     (length_data(be_u8), be_u64).parse(input)
 }

@@ -1,5 +1,10 @@
 //! Builders of wire bytes for the tests.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "each test uses some of it"
+)]
 
 pub const SECRET: &str = "gAAAAABplantedSecretToken";
 pub const PASSWORD: &str = "plantedPassw0rd";
