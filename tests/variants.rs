@@ -187,14 +187,18 @@ fn destination_dies() {
 
 #[test]
 fn refused_and_failed_in_preparation() {
-    for (code, text, result) in [
-        (67, "unsupported configuration", OutcomeKind::Refused),
-        (1, "internal error: qemu died", OutcomeKind::Failed),
+    for (code, from, text, result) in [
+        (67, 10, "unsupported configuration", OutcomeKind::Refused),
+        (9, 20, "domain 'web' already exists", OutcomeKind::Refused),
+        (9, 10, "operation failed", OutcomeKind::Failed),
+        (1, 10, "internal error: qemu died", OutcomeKind::Failed),
     ] {
         let mut t = Trace::default();
         let mut c = open(&mut t, 16509);
         prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
-        failed(&mut t, &mut c, 40 * MS, 303, 1, code, text);
+        let body = rpc::error_from(code, from, text);
+        let reply = message(303, REPLY, 1, ERROR, &body);
+        t.send(40 * MS, &mut c, Side::Server, &reply);
         t.close(60 * MS, &mut c);
         let m = one(&t);
         assert_eq!(m.outcome.result, result);
@@ -245,6 +249,8 @@ fn offline() {
         names(&m),
         [P::RemoteConnect, P::Preparation, P::Finish, P::Cleanup]
     );
+    let why = |d: &phasescope::migration::Downtime| d.reason.clone().expect("why");
+    assert!(why(&m.downtime[0]).contains("was not running"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Parts<'_> {
         }
     }
 
-    fn offline(&self) -> bool {
+    pub(super) fn offline(&self) -> bool {
         let flags = self.attempt.and_then(|a| a.flags).unwrap_or(0);
         flags & flag::OFFLINE != 0
     }

@@ -142,8 +142,12 @@ pub(super) fn all(
             out.push(stop_and_copy(parts));
         }
         None => {
-            let why =
-                "the end of the migration stream was not seen: when the guest stopped is unknown";
+            let why = match parts.offline() {
+                true => "the guest was not running",
+                false => {
+                    "the end of the migration stream was not seen: when the guest stopped is unknown"
+                }
+            };
             for method in [
                 DowntimeMethod::LostEchoes,
                 DowntimeMethod::EchoGap,
