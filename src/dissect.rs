@@ -310,7 +310,7 @@ impl<S: Sink> Dispatch<'_, S> {
                     *self.undecided -= u.held();
                     let prefixes = std::mem::take(&mut u.prefixes);
                     *state = begin(protocol, place, direction, offset, &prefixes);
-                    self.recognised(flow, protocol, stamp);
+                    self.recognised(flow, protocol, direction, stamp);
                     if matches!(state, Conversation::Ssh) {
                         self.nothing_to_show(flow);
                     }
@@ -377,11 +377,23 @@ impl<S: Sink> Dispatch<'_, S> {
         }
     }
 
-    fn recognised(&mut self, flow: &FlowInfo, protocol: Protocol, stamp: Stamp) {
+    /// `direction`: whose bytes said what it is.
+    fn recognised(
+        &mut self,
+        flow: &FlowInfo,
+        protocol: Protocol,
+        direction: Direction,
+        stamp: Stamp,
+    ) {
+        let direction = match protocol {
+            // Memory tells its source, also where the client was only guessed.
+            Protocol::QemuMigration => direction,
+            _ => Direction::ToServer,
+        };
         self.sink.event(Event {
             stamp,
             begin: flow.first,
-            flow: Some((flow.id, Direction::ToServer)),
+            flow: Some((flow.id, direction)),
             kind: Kind::Recognised(protocol, Box::new(flow.clone())),
         });
     }
