@@ -234,6 +234,8 @@ enum Verdict {
 enum Where {
     Start,
     Middle,
+    /// At the start of a connection that goes on where another one broke.
+    Resumed,
 }
 
 /// From one connection's chunks to events.
@@ -478,6 +480,9 @@ fn begin(
         Protocol::Http => {
             Conversation::Http(Box::new(http::Connection::new(place == Where::Middle)))
         }
+        Protocol::QemuMigration if place == Where::Resumed => {
+            Conversation::Qemu(Box::new(qemu::Connection::resumed(direction)))
+        }
         Protocol::QemuMigration => {
             let middle = (place == Where::Middle).then_some(at);
             Conversation::Qemu(Box::new(qemu::Connection::new(direction, middle)))
@@ -590,7 +595,11 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
     }
     // The first bytes of a connection tell; in its middle only what has anchors is found.
     if start {
-        let mut more = false;
+        let mut more = match migration::resumes(bytes) {
+            Probe::Yes => return Verdict::Is(Protocol::QemuMigration, Where::Resumed),
+            Probe::NeedMore => true,
+            Probe::No => false,
+        };
         for (protocol, probe) in PROBES {
             match probe(bytes) {
                 Probe::Yes => return Verdict::Is(*protocol, Where::Start),

@@ -142,6 +142,20 @@ impl Connection {
         }
     }
 
+    /// A connection on which a broken post-copy goes on.
+    pub(super) fn resumed(source: Direction) -> Self {
+        Self {
+            decoder: Decoder::resumed(),
+            // The guest was stopped, and moved, on the connection before.
+            watch: Watch {
+                stopped: true,
+                postcopy: true,
+                ..Watch::default()
+            },
+            ..Self::new(source, None)
+        }
+    }
+
     /// Offset of the stream up to which everything is understood or known to be content.
     pub(super) fn resolved(&self) -> u64 {
         self.decoder.resolved()

@@ -435,6 +435,7 @@ fn technique(parts: &Parts<'_>) -> Technique {
             Some(0) => Technique::PostCopy,
             _ => Technique::Hybrid,
         },
+        Some(s) if s.resumes => Technique::PostCopy,
         Some(_) => Technique::PreCopy,
     }
 }

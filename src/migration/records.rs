@@ -99,6 +99,8 @@ pub(super) struct Stream {
     pub(super) end: Option<Mark>,
     pub(super) loaded: Option<(Stamp, bool)>,
     pub(super) postcopy_run: Option<Stamp>,
+    /// It goes on with a post-copy that broke: the guest runs at the destination already.
+    pub(super) resumes: bool,
     pub(super) pages_before_switch: Option<u64>,
     pub(super) requests: Option<Requests>,
     pub(super) lost: u64,
@@ -127,6 +129,7 @@ impl Stream {
             end: None,
             loaded: None,
             postcopy_run: None,
+            resumes: false,
             pages_before_switch: None,
             requests: None,
             lost: 0,
@@ -137,7 +140,10 @@ impl Stream {
 
     /// Every page record was seen.
     pub(super) fn exact(&self) -> bool {
-        self.header.is_some() && self.end.is_some() && self.lost == 0 && !self.incomplete
+        (self.header.is_some() || self.resumes)
+            && self.end.is_some()
+            && self.lost == 0
+            && !self.incomplete
     }
 }
 

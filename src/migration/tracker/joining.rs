@@ -94,8 +94,7 @@ impl Tracker {
         let after = from.is_none_or(|t| begins >= t);
         let until = a.finish_call().or_else(|| a.mark(Signal::PerformReply));
         let before = until.is_none_or(|m| begins <= m.stamp.time) && !a.has(Signal::PrepareError);
-        if info.id == a.session || !after || !before || port.is_some_and(|p| p != server.port)
-        {
+        if info.id == a.session || !after || !before || port.is_some_and(|p| p != server.port) {
             return None;
         }
         let (source, destination) = self.hosts(a)?;
