@@ -16,7 +16,7 @@ use phasescope::migration::{
 use phasescope::report::Report;
 use phasescope::scrub::{format_for, scrub};
 use serde_json::Value;
-use support::{kvm, nanos, parse_time, report, truth};
+use support::{RECORDED, kvm, nanos, parse_time, report, truth};
 
 use OutcomeKind::{Cancelled, Completed, Failed, Refused, Unfinished};
 use PhaseName::{Cleanup, Finish, Preparation, RemoteConnect, Storage, Transfer};
@@ -233,6 +233,17 @@ fn seen(t: &Value, call: &Value) -> bool {
 fn named<'a>(t: &'a Value, procedure: &str) -> Option<&'a Value> {
     let calls = t["rpc"].as_array().expect("calls");
     calls.iter().find(|c| c["name"] == procedure)
+}
+
+#[test]
+fn every_recording_is_checked() {
+    // This one is two ways at once, and has a test of its own.
+    let own = ["kvm-postcopy-recovered"];
+    let checked = WAYS.iter().map(|w| w.name).chain(own);
+    for name in RECORDED {
+        assert!(checked.clone().any(|n| n == name), "{name}");
+    }
+    assert_eq!(checked.count(), RECORDED.len());
 }
 
 #[test]
@@ -613,8 +624,13 @@ fn a_recordings_scrubbed_copy_gives_the_same_report() {
         let copy = std::env::temp_dir().join(format!("{}-{}.pcap", way.name, std::process::id()));
         let mut capture = Capture::open(source).expect("the recording");
         let mut writer = Writer::create(&copy, format_for(&capture)).expect("creates");
-        let write = |c: &Capture, f: &_| writer.frame(f, c.interfaces());
-        let summary = scrub(&mut capture, false, write, |_| true).expect("scrubs");
+        let summary = scrub(
+            &mut capture,
+            false,
+            |c, f| writer.frame(f, c.interfaces()),
+            |_| true,
+        )
+        .expect("scrubs");
         writer.finish().expect("writes");
         let (mut before, mut after) = (report(source), report(std::slice::from_ref(&copy)));
         std::fs::remove_file(&copy).expect("was there");
