@@ -192,11 +192,11 @@ impl Connection {
             let (blocks, watch) = (self.decoder.blocks(), &mut self.watch);
             self.return_path
                 .push(stamp, bytes, &mut |m, begin, at, raw| {
-                    if let Message::ReqPages {
+                    if let Some(Message::ReqPages {
                         block,
                         start,
                         length,
-                    } = &m
+                    }) = &m
                     {
                         let span = (*start, u64::from(*length));
                         let block = block.as_deref();
@@ -204,7 +204,9 @@ impl Connection {
                             .requests
                             .asked(blocks, block, span, watch.page_shift, stamp);
                     }
-                    out.event(begin, Qemu::ReturnPath(m));
+                    if let Some(m) = m {
+                        out.event(begin, Qemu::ReturnPath(m));
+                    }
                     out.sink.reveal(flow, direction, from + at, raw);
                 });
             let done = offset + bytes.len() as u64 - self.return_path.pending() as u64;

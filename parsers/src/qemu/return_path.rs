@@ -126,12 +126,13 @@ impl<M: Copy> ReturnPath<M> {
     }
 
     /// Feeds the next bytes. `sink` gets each message, the mark of its first byte, its place behind
-    /// the first byte that was pending (or is new), and its raw bytes.
+    /// the first byte that was pending (or is new), and its raw bytes; no message for the length
+    /// and the end of a bitmap.
     pub fn push(
         &mut self,
         mark: M,
         mut data: &[u8],
-        sink: &mut impl FnMut(Message, M, u64, &[u8]),
+        sink: &mut impl FnMut(Option<Message>, M, u64, &[u8]),
     ) {
         let mut at = 0;
         while !data.is_empty() && self.in_step() {
@@ -173,7 +174,11 @@ impl<M: Copy> ReturnPath<M> {
         }
     }
 
-    fn step(&mut self, at: u64, sink: &mut impl FnMut(Message, M, u64, &[u8])) -> Option<usize> {
+    fn step(
+        &mut self,
+        at: u64,
+        sink: &mut impl FnMut(Option<Message>, M, u64, &[u8]),
+    ) -> Option<usize> {
         match self.state {
             State::Message => match message(&self.pending) {
                 Ok((rest, m)) => {
@@ -182,7 +187,7 @@ impl<M: Copy> ReturnPath<M> {
                         self.state = State::BitmapSize;
                     }
                     if let Some(begin) = self.begin {
-                        sink(m, begin, at, &self.pending[..used]);
+                        sink(Some(m), begin, at, &self.pending[..used]);
                     }
                     Some(used)
                 }
@@ -200,14 +205,28 @@ impl<M: Copy> ReturnPath<M> {
                 } else {
                     State::Lost
                 };
+                if self.in_step() {
+                    self.tell_bitmap(at, sink);
+                }
                 Some(8)
             }
             State::BitmapEnding => {
                 let ok = be64(&self.pending)? == BITMAP_ENDING;
+                if ok {
+                    self.tell_bitmap(at, sink);
+                }
                 self.state = if ok { State::Message } else { State::Lost };
                 Some(8)
             }
             State::Lost => Some(0),
+        }
+    }
+}
+
+impl<M: Copy> ReturnPath<M> {
+    fn tell_bitmap(&self, at: u64, sink: &mut impl FnMut(Option<Message>, M, u64, &[u8])) {
+        if let (Some(begin), Some(raw)) = (self.begin, self.pending.get(..8)) {
+            sink(None, begin, at, raw);
         }
     }
 }
