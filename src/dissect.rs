@@ -234,6 +234,8 @@ enum Verdict {
 enum Where {
     Start,
     Middle,
+    /// At the start of a connection that goes on where another one broke.
+    Resumed,
 }
 
 /// From one connection's chunks to events.
@@ -314,7 +316,7 @@ impl<S: Sink> Dispatch<'_, S> {
                     *self.undecided -= u.held();
                     let prefixes = std::mem::take(&mut u.prefixes);
                     *state = begin(protocol, place, direction, offset, &prefixes);
-                    self.recognised(flow, protocol, stamp);
+                    self.recognised(flow, protocol, direction, stamp);
                     if matches!(state, Conversation::Ssh) {
                         self.nothing_to_show(flow);
                     }
@@ -381,11 +383,23 @@ impl<S: Sink> Dispatch<'_, S> {
         }
     }
 
-    fn recognised(&mut self, flow: &FlowInfo, protocol: Protocol, stamp: Stamp) {
+    /// `direction`: whose bytes said what it is.
+    fn recognised(
+        &mut self,
+        flow: &FlowInfo,
+        protocol: Protocol,
+        direction: Direction,
+        stamp: Stamp,
+    ) {
+        let direction = match protocol {
+            // Memory tells its source, also where the client was only guessed.
+            Protocol::QemuMigration => direction,
+            _ => Direction::ToServer,
+        };
         self.sink.event(Event {
             stamp,
             begin: flow.first,
-            flow: Some((flow.id, Direction::ToServer)),
+            flow: Some((flow.id, direction)),
             kind: Kind::Recognised(protocol, Box::new(flow.clone())),
         });
     }
@@ -469,6 +483,9 @@ fn begin(
         }
         Protocol::Http => {
             Conversation::Http(Box::new(http::Connection::new(place == Where::Middle)))
+        }
+        Protocol::QemuMigration if place == Where::Resumed => {
+            Conversation::Qemu(Box::new(qemu::Connection::resumed(direction)))
         }
         Protocol::QemuMigration => {
             let middle = (place == Where::Middle).then_some(at);
@@ -585,7 +602,11 @@ fn verdict(bytes: &[u8], start: bool) -> Verdict {
     }
     // The first bytes of a connection tell; in its middle only what has anchors is found.
     if start {
-        let mut more = false;
+        let mut more = match migration::resumes(bytes) {
+            Probe::Yes => return Verdict::Is(Protocol::QemuMigration, Where::Resumed),
+            Probe::NeedMore => true,
+            Probe::No => false,
+        };
         for (protocol, probe) in PROBES {
             match probe(bytes) {
                 Probe::Yes => return Verdict::Is(*protocol, Where::Start),

@@ -11,7 +11,7 @@ use phasescope::scrub::{Summary, scrub};
 use support::rpc::{self, CALL, OK, REPLY, Xdr};
 use support::stream::Stream;
 use support::trace::{Side, Trace};
-use support::{KVM, kvm};
+use support::{KVM, RECORDED, kvm};
 
 /// Stands wherever a secret stands.
 const SECRET: &str = "Tr0ub4dor&3";
@@ -204,7 +204,7 @@ fn checksums_are_right() {
 
 #[test]
 fn a_scrubbed_capture_scrubs_to_itself() {
-    for name in KVM {
+    for name in KVM.into_iter().chain(RECORDED) {
         let open = || Capture::open(&[kvm(name)]).expect("the fixture");
         let mut original = Vec::new();
         let mut capture = open();

@@ -187,14 +187,18 @@ fn destination_dies() {
 
 #[test]
 fn refused_and_failed_in_preparation() {
-    for (code, text, result) in [
-        (67, "unsupported configuration", OutcomeKind::Refused),
-        (1, "internal error: qemu died", OutcomeKind::Failed),
+    for (code, from, text, result) in [
+        (67, 10, "unsupported configuration", OutcomeKind::Refused),
+        (9, 20, "domain 'web' already exists", OutcomeKind::Refused),
+        (9, 10, "operation failed", OutcomeKind::Failed),
+        (1, 10, "internal error: qemu died", OutcomeKind::Failed),
     ] {
         let mut t = Trace::default();
         let mut c = open(&mut t, 16509);
         prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
-        failed(&mut t, &mut c, 40 * MS, 303, 1, code, text);
+        let body = rpc::error_from(code, from, text);
+        let reply = message(303, REPLY, 1, ERROR, &body);
+        t.send(40 * MS, &mut c, Side::Server, &reply);
         t.close(60 * MS, &mut c);
         let m = one(&t);
         assert_eq!(m.outcome.result, result);
@@ -245,6 +249,8 @@ fn offline() {
         names(&m),
         [P::RemoteConnect, P::Preparation, P::Finish, P::Cleanup]
     );
+    let why = |d: &phasescope::migration::Downtime| d.reason.clone().expect("why");
+    assert!(why(&m.downtime[0]).contains("was not running"));
 }
 
 #[test]
@@ -772,8 +778,10 @@ fn libvirt_inside_tls() {
     t.close(170 * MS, &mut m);
     t.send(180 * MS, &mut c, Side::Client, &record(23, &[1; 9000]));
     t.send(190 * MS, &mut c, Side::Server, &record(23, &[1; 700]));
-    t.send(191 * MS, &mut c, Side::Client, &record(23, &[1; 50]));
-    t.close(200 * MS, &mut c);
+    // A keepalive request, a second later, is no part of the answer.
+    t.send(1190 * MS, &mut c, Side::Server, &record(23, &[1; 50]));
+    t.send(1191 * MS, &mut c, Side::Client, &record(23, &[1; 50]));
+    t.close(1200 * MS, &mut c);
     let m = one(&t);
     use PhaseName as P;
     assert_eq!(

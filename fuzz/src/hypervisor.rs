@@ -176,7 +176,7 @@ pub fn return_path(data: &[u8]) {
         let mut out = Vec::new();
         let mut path = rp::ReturnPath::new();
         for piece in pieces {
-            path.push((), piece, &mut |m, (), raw: &[u8]| {
+            path.push((), piece, &mut |m, (), _, raw: &[u8]| {
                 assert!(raw.len() <= rp::MAX_MESSAGE);
                 out.push((m, raw.to_vec()));
             });

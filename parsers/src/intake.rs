@@ -53,6 +53,11 @@ impl<M: Copy> Intake<M> {
         self.offset
     }
 
+    /// Is there content to come, or a part of something that is not decided?
+    pub(crate) fn inside(&self) -> bool {
+        self.skip > 0 || !self.pending.is_empty()
+    }
+
     pub(crate) fn held(&self) -> usize {
         self.pending.len()
     }

@@ -44,3 +44,27 @@ pub fn probe(input: &[u8]) -> Probe {
         (false, _) => Probe::No,
     }
 }
+
+/// Does a connection begin like one on which a broken post-copy is resumed? There is no header:
+/// the source asks, block by block, which pages have arrived (RECV_BITMAP; QEMU
+/// `migration/ram.c`, `ram_dirty_bitmap_sync_all`).
+pub fn resumes(input: &[u8]) -> Probe {
+    const HEAD: [u8; 4] = [0x08, 0, command::RECV_BITMAP as u8, 0];
+    let n = input.len().min(HEAD.len());
+    if input[..n] != HEAD[..n] {
+        return Probe::No;
+    }
+    // The command's length, the name's length, the name.
+    let Some((&length, &name)) = input.get(4).zip(input.get(5)) else {
+        return Probe::NeedMore;
+    };
+    if name == 0 || u16::from(length) != u16::from(name) + 1 {
+        return Probe::No;
+    }
+    let name = usize::from(name);
+    match input.get(6..6 + name) {
+        Some(text) if text.iter().all(u8::is_ascii_graphic) => Probe::Yes,
+        Some(_) => Probe::No,
+        None => Probe::NeedMore,
+    }
+}

@@ -298,6 +298,11 @@ impl<M: Copy> Decoder<M> {
         self.intake.offset()
     }
 
+    /// Has a record begun that is not whole yet?
+    pub fn inside_record(&self) -> bool {
+        self.intake.inside()
+    }
+
     /// True while no byte with structure was lost.
     pub fn whole(&self) -> bool {
         self.core.whole

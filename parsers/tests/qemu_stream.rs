@@ -1130,10 +1130,16 @@ fn answer<'a>(
     slices: impl IntoIterator<Item = &'a [u8]>,
 ) -> (ReturnPath<usize>, Vec<(Message, usize)>) {
     let (mut decoder, mut got, mut at) = (ReturnPath::new(), Vec::new(), 0);
+    let mut fed = Vec::new();
     for s in slices {
-        decoder.push(at, s, &mut |m, begin, raw| {
+        let from = at - decoder.pending();
+        fed.extend_from_slice(s);
+        decoder.push(at, s, &mut |m, begin, place, raw| {
             assert!(raw.len() >= 4 && raw.len() <= MAX_MESSAGE);
-            got.push((m, begin));
+            // It stands where it is said to stand, also behind a bitmap.
+            let place = from + place as usize;
+            assert_eq!(&fed[place..place + raw.len()], raw);
+            got.extend(m.map(|m| (m, begin)));
         });
         assert!(decoder.pending() <= MAX_MESSAGE);
         at += s.len();
@@ -1177,7 +1183,7 @@ fn return_path_holes() {
     let body = 4 + 7 + 8;
     // In the bitmap nothing is lost.
     let (mut decoder, mut got) = (ReturnPath::new(), Vec::new());
-    let mut sink = |m: Message, (): (), _: &[u8]| got.push(m);
+    let mut sink = |m: Option<Message>, (): (), _: u64, _: &[u8]| got.extend(m);
     decoder.push((), &bitmap[..body + 10], &mut sink);
     decoder.gap(900);
     decoder.push((), &bitmap[body + 910..], &mut sink);
@@ -1187,7 +1193,7 @@ fn return_path_holes() {
     // Anywhere else decoding ends.
     for at in 0..8 {
         let (mut decoder, mut n) = (ReturnPath::new(), 0);
-        let mut sink = |_: Message, (): (), _: &[u8]| n += 1;
+        let mut sink = |_: Option<Message>, (): (), _: u64, _: &[u8]| n += 1;
         decoder.push((), &all[1].1[..at], &mut sink);
         decoder.gap(1);
         decoder.push((), &all[1].1, &mut sink);

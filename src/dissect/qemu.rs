@@ -142,6 +142,20 @@ impl Connection {
         }
     }
 
+    /// A connection on which a broken post-copy goes on.
+    pub(super) fn resumed(source: Direction) -> Self {
+        Self {
+            decoder: Decoder::resumed(),
+            // The guest was stopped, and moved, on the connection before.
+            watch: Watch {
+                stopped: true,
+                postcopy: true,
+                ..Watch::default()
+            },
+            ..Self::new(source, None)
+        }
+    }
+
     /// Offset of the stream up to which everything is understood or known to be content.
     pub(super) fn resolved(&self) -> u64 {
         self.decoder.resolved()
@@ -174,25 +188,27 @@ impl Connection {
             let resolved = self.decoder.resolved();
             sink.resolved(flow, direction, resolved);
         } else {
-            let mut at = offset - self.return_path.pending() as u64;
+            let from = offset - self.return_path.pending() as u64;
             let (blocks, watch) = (self.decoder.blocks(), &mut self.watch);
-            self.return_path.push(stamp, bytes, &mut |m, begin, raw| {
-                if let Message::ReqPages {
-                    block,
-                    start,
-                    length,
-                } = &m
-                {
-                    let span = (*start, u64::from(*length));
-                    let block = block.as_deref();
-                    watch
-                        .requests
-                        .asked(blocks, block, span, watch.page_shift, stamp);
-                }
-                out.event(begin, Qemu::ReturnPath(m));
-                out.sink.reveal(flow, direction, at, raw);
-                at += raw.len() as u64;
-            });
+            self.return_path
+                .push(stamp, bytes, &mut |m, begin, at, raw| {
+                    if let Some(Message::ReqPages {
+                        block,
+                        start,
+                        length,
+                    }) = &m
+                    {
+                        let span = (*start, u64::from(*length));
+                        let block = block.as_deref();
+                        watch
+                            .requests
+                            .asked(blocks, block, span, watch.page_shift, stamp);
+                    }
+                    if let Some(m) = m {
+                        out.event(begin, Qemu::ReturnPath(m));
+                    }
+                    out.sink.reveal(flow, direction, from + at, raw);
+                });
             let done = offset + bytes.len() as u64 - self.return_path.pending() as u64;
             sink.resolved(flow, direction, done);
         }

@@ -7,6 +7,10 @@ use super::Sink;
 use super::event::{Event, Kind, Tls};
 use crate::net::{Direction, Stamp};
 
+/// A record that begins so long after the last one belongs to another message: keepalive requests
+/// come a second apart or more, the records of one message in a row. Nanoseconds.
+const MESSAGE_PAUSE_NS: i64 = 250_000_000;
+
 /// State of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
@@ -63,7 +67,11 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                 length,
                 ..
             } => {
-                if self.run.is_some_and(|r| r.direction != self.direction) {
+                let over = |r: Run| {
+                    r.direction != self.direction
+                        || begin.time.since(r.last.time) > MESSAGE_PAUSE_NS
+                };
+                if self.run.is_some_and(over) {
                     self.turn();
                 }
                 let run = self.run.get_or_insert(Run {
@@ -140,6 +148,7 @@ impl Connection {
             // A record may go on in many segments: its end is the last of them.
             if let Some(run) = out.run.as_mut()
                 && run.direction == direction
+                && d.inside_record()
             {
                 run.last = stamp;
             }

@@ -78,7 +78,7 @@ impl Parts<'_> {
         self.story.is_some() || self.veiled().is_some()
     }
 
-    fn offline(&self) -> bool {
+    pub(super) fn offline(&self) -> bool {
         let flags = self.attempt.and_then(|a| a.flags).unwrap_or(0);
         flags & flag::OFFLINE != 0
     }
@@ -485,6 +485,7 @@ fn technique(parts: &Parts<'_>) -> Technique {
             Some(0) => Technique::PostCopy,
             _ => Technique::Hybrid,
         },
+        Some(s) if s.resumes => Technique::PostCopy,
         Some(_) => Technique::PreCopy,
     }
 }

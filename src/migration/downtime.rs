@@ -76,6 +76,9 @@ impl Window {
 /// between the call and the reply that started it again.
 pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) -> Option<Window> {
     let main = parts.main();
+    if main.is_some_and(|m| m.resumes) {
+        return None;
+    }
     let call = parts.attempt.and_then(|a| a.mark(Signal::FinishCall));
     let seen = main.and_then(|m| m.stopped);
     // A stream that cannot be read and ends before FINISH is a pre-copy's: the guest stood still
@@ -146,8 +149,13 @@ pub(super) fn all(
             out.push(stop_and_copy(parts));
         }
         None => {
-            let why =
-                "the end of the migration stream was not seen: when the guest stopped is unknown";
+            let why = if parts.offline() {
+                "the guest was not running"
+            } else if parts.main().is_some_and(|m| m.resumes) {
+                "a post-copy goes on that broke off: the guest ran at the destination already"
+            } else {
+                "the end of the migration stream was not seen: when the guest stopped is unknown"
+            };
             for method in [
                 DowntimeMethod::LostEchoes,
                 DowntimeMethod::EchoGap,

@@ -33,6 +33,19 @@ const REFUSALS: &[(i32, &str)] = &[
     (98, "CPU_INCOMPATIBLE"),
 ];
 
+/// `VIR_ERR_OPERATION_FAILED`, which says little by itself.
+const OPERATION_FAILED: i32 = 9;
+
+/// `VIR_FROM_DOMAIN`: the destination's list of domains speaks, which has another domain of that
+/// name or UUID (`virErrorDomain`, libvirt `src/conf/virdomainobjlist.c`).
+const FROM_DOMAIN: i32 = 20;
+
+/// Will a daemon not do it, rather than fail in doing it?
+fn refuses(e: &RpcError) -> bool {
+    REFUSALS.iter().any(|(code, _)| *code == e.code)
+        || (e.code, e.domain) == (OPERATION_FAILED, FROM_DOMAIN)
+}
+
 pub(super) const ONE_SIDED: &str = "only one direction of the connection is in the capture";
 
 /// Was only one side of the connection heard?
@@ -72,7 +85,7 @@ fn of_hosts(parts: &Parts<'_>, subject: &Subject) -> Outcome {
     };
     let error = attempt.error.as_ref();
     if attempt.has(Signal::PrepareError) {
-        return match error.is_some_and(|e| REFUSALS.iter().any(|(code, _)| *code == e.code)) {
+        return match error.is_some_and(refuses) {
             true => is(
                 OutcomeKind::Refused,
                 with_text("PREPARE was refused", error),

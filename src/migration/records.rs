@@ -112,6 +112,8 @@ pub(super) struct Stream {
     pub(super) end: Option<Mark>,
     pub(super) loaded: Option<(Stamp, bool)>,
     pub(super) postcopy_run: Option<Stamp>,
+    /// It goes on with a post-copy that broke: the guest runs at the destination already.
+    pub(super) resumes: bool,
     pub(super) pages_before_switch: Option<u64>,
     pub(super) requests: Option<Requests>,
     pub(super) lost: u64,
@@ -140,6 +142,7 @@ impl Stream {
             end: None,
             loaded: None,
             postcopy_run: None,
+            resumes: false,
             pages_before_switch: None,
             requests: None,
             lost: 0,
@@ -150,7 +153,10 @@ impl Stream {
 
     /// Every page record was seen.
     pub(super) fn exact(&self) -> bool {
-        self.header.is_some() && self.end.is_some() && self.lost == 0 && !self.incomplete
+        (self.header.is_some() || self.resumes)
+            && self.end.is_some()
+            && self.lost == 0
+            && !self.incomplete
     }
 }
 

@@ -458,6 +458,8 @@ impl Tracker {
                     stream.postcopy_run = Some(event.stamp);
                     stream.pages_before_switch = Some(stream.counts.pages());
                 }
+                stream.resumes |=
+                    matches!(*number, command::RECV_BITMAP | command::POSTCOPY_RESUME);
             }
             Qemu::EndOfStream => stream.end = Some(mark),
             Qemu::ReturnPath(Message::Shut(status)) => {

@@ -14,6 +14,10 @@ const MAX_JOINED: usize = 60_000;
 /// A joined segment spans no more than this. Nanoseconds.
 const MAX_SPAN_NS: i64 = 2_000_000;
 
+/// Nothing before this offset of a direction is joined: it is not worth it, and libvirt inside TLS
+/// shows itself by the times of single segments. Bytes.
+const FIRST_JOINED: i64 = 64 << 10;
+
 /// Packets that wait behind a segment that may still grow.
 const MAX_BEHIND: usize = 1024;
 
@@ -93,7 +97,10 @@ fn acknowledges(run: &Waiting, w: &Waiting) -> bool {
 impl Waiting {
     /// A whole segment of pages alone, under a header whose length can be rewritten.
     fn joinable(&self) -> bool {
-        self.plain && self.checksum.is_some() && self.place.is_some() && self.ip_header().is_some()
+        self.plain
+            && self.checksum.is_some()
+            && self.span().is_some_and(|(from, _)| from >= FIRST_JOINED)
+            && self.ip_header().is_some()
     }
 
     /// Where the IP header begins, and its version; only without options and tunnels.

@@ -22,6 +22,34 @@ pub const KVM: [&str; 5] = [
     "kvm-multifd",
 ];
 
+/// Recordings of every way that a migration can go (`fixtures/record/kvm`), with their truth.
+pub const RECORDED: [&str; 24] = [
+    "kvm-direct",
+    "kvm-tunnelled",
+    "kvm-tls",
+    "kvm-storage",
+    "kvm-cancelled",
+    "kvm-qemu-killed",
+    "kvm-libvirtd-killed",
+    "kvm-refused-file",
+    "kvm-refused-exists",
+    "kvm-xbzrle",
+    "kvm-autoconverge",
+    "kvm-compressed",
+    "kvm-postcopy-command",
+    "kvm-postcopy-recovered",
+    "kvm-multifd-zstd",
+    "kvm-multifd-zlib",
+    "kvm-vlan",
+    "kvm-ipv6",
+    "kvm-offload",
+    "kvm-two-ways",
+    "kvm-late",
+    "kvm-offline",
+    "kvm-link-lost",
+    "kvm-link-restored",
+];
+
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures")

@@ -76,9 +76,14 @@ pub fn message(procedure: u32, kind: u32, serial: u32, status: u32, body: &Xdr) 
 
 /// The body of an error.
 pub fn error(code: u32, text: &str) -> Xdr {
+    error_from(code, 10, text)
+}
+
+/// The same from another part of libvirt (`virErrorDomain`).
+pub fn error_from(code: u32, domain: u32, text: &str) -> Xdr {
     Xdr::default()
         .u32(code)
-        .u32(10)
+        .u32(domain)
         .optional(Some(text))
         .u32(2)
         .u32(0)

@@ -36,6 +36,10 @@ pub const POSTCOPY_RUN: u16 = 5;
 pub const POSTCOPY_RAM_DISCARD: u16 = 6;
 /// A nested element list of announced length follows.
 pub const PACKAGED: u16 = 7;
+/// A broken post-copy goes on.
+pub const POSTCOPY_RESUME: u16 = 9;
+/// The destination shall say which pages of a block have arrived.
+pub const RECV_BITMAP: u16 = 10;
 /// The guest is stopped and the last pass begins (QEMU 10.0).
 pub const SWITCHOVER_START: u16 = 11;
 

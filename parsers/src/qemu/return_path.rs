@@ -125,15 +125,23 @@ impl<M: Copy> ReturnPath<M> {
         self.pending.len()
     }
 
-    /// Feeds the next bytes. `sink` gets each message, the mark of its first byte, and its raw
-    /// bytes.
-    pub fn push(&mut self, mark: M, mut data: &[u8], sink: &mut impl FnMut(Message, M, &[u8])) {
+    /// Feeds the next bytes. `sink` gets each message, the mark of its first byte, its place behind
+    /// the first byte that was pending (or is new), and its raw bytes; no message for the length
+    /// and the end of a bitmap.
+    pub fn push(
+        &mut self,
+        mark: M,
+        mut data: &[u8],
+        sink: &mut impl FnMut(Option<Message>, M, u64, &[u8]),
+    ) {
+        let mut at = 0;
         while !data.is_empty() && self.in_step() {
             if self.skip > 0 {
                 let n = usize::try_from(self.skip)
                     .unwrap_or(usize::MAX)
                     .min(data.len());
                 self.skip -= n as u64;
+                at += n as u64;
                 data = &data[n..];
                 continue;
             }
@@ -144,8 +152,9 @@ impl<M: Copy> ReturnPath<M> {
             let had = self.pending.len();
             let room = (MAX_MESSAGE - had.min(MAX_MESSAGE)).min(data.len());
             self.pending.extend_from_slice(&data[..room]);
-            match self.step(sink) {
+            match self.step(at, sink) {
                 Some(used) => {
+                    at += used as u64;
                     data = &data[used.saturating_sub(had)..];
                     self.pending.clear();
                 }
@@ -165,7 +174,11 @@ impl<M: Copy> ReturnPath<M> {
         }
     }
 
-    fn step(&mut self, sink: &mut impl FnMut(Message, M, &[u8])) -> Option<usize> {
+    fn step(
+        &mut self,
+        at: u64,
+        sink: &mut impl FnMut(Option<Message>, M, u64, &[u8]),
+    ) -> Option<usize> {
         match self.state {
             State::Message => match message(&self.pending) {
                 Ok((rest, m)) => {
@@ -174,7 +187,7 @@ impl<M: Copy> ReturnPath<M> {
                         self.state = State::BitmapSize;
                     }
                     if let Some(begin) = self.begin {
-                        sink(m, begin, &self.pending[..used]);
+                        sink(Some(m), begin, at, &self.pending[..used]);
                     }
                     Some(used)
                 }
@@ -192,14 +205,28 @@ impl<M: Copy> ReturnPath<M> {
                 } else {
                     State::Lost
                 };
+                if self.in_step() {
+                    self.tell_bitmap(at, sink);
+                }
                 Some(8)
             }
             State::BitmapEnding => {
                 let ok = be64(&self.pending)? == BITMAP_ENDING;
+                if ok {
+                    self.tell_bitmap(at, sink);
+                }
                 self.state = if ok { State::Message } else { State::Lost };
                 Some(8)
             }
             State::Lost => Some(0),
+        }
+    }
+}
+
+impl<M: Copy> ReturnPath<M> {
+    fn tell_bitmap(&self, at: u64, sink: &mut impl FnMut(Option<Message>, M, u64, &[u8])) {
+        if let (Some(begin), Some(raw)) = (self.begin, self.pending.get(..8)) {
+            sink(None, begin, at, raw);
         }
     }
 }

@@ -115,6 +115,8 @@ pub struct Decoder<M> {
     /// Counts of the whole stream.
     total: Counts,
     whole: bool,
+    /// It resumes a post-copy.
+    resumed: bool,
 }
 
 impl<M: Copy> Default for Decoder<M> {
@@ -142,6 +144,7 @@ impl<M: Copy> Decoder<M> {
             part: Counts::default(),
             total: Counts::default(),
             whole: true,
+            resumed: false,
         }
     }
 
@@ -152,6 +155,16 @@ impl<M: Copy> Decoder<M> {
             state: State::Lost,
             offset,
             whole: false,
+            ..Self::new()
+        }
+    }
+
+    /// At the first byte of a stream that resumes a post-copy (see [`super::resumes`]): commands
+    /// and memory, without header, block list and beginnings of sections.
+    pub fn resumed() -> Self {
+        Self {
+            state: State::Element,
+            resumed: true,
             ..Self::new()
         }
     }
@@ -497,7 +510,13 @@ impl<M: Copy> Decoder<M> {
             t @ (0x02 | 0x03) => {
                 let (rest, id) = parse!(be_u32(body));
                 if !self.sections.iter().any(|s| s.id == id) {
-                    return Step::Lost;
+                    // Post-copy moves memory only, and a resumed one does not say so again
+                    // (`migration/savevm.c`, `qemu_savevm_state_iterate`).
+                    if !self.resumed || id > element::MAX_SECTION_ID || !self.sections.is_empty() {
+                        return Step::Lost;
+                    }
+                    let name = "ram".to_owned();
+                    self.sections.push(Section { id, name });
                 }
                 let kind = if t == 0x02 {
                     ElementType::SectionPart

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Tracker;
 use crate::migration::markers::Signal;
 use crate::migration::records::{Attempt, Companion, CompanionKind, Side, Stream};
-use crate::net::FlowInfo;
+use crate::net::{Direction, FlowInfo};
 use crate::time::Timestamp;
 
 /// A TLS connection that nothing announced must be this large to be taken for a stream. Bytes.
@@ -35,47 +35,49 @@ impl Tracker {
         self.streams
             .values()
             .filter(|s| !s.ended && s.info.id != a.session)
-            .all(|s| !self.claims(a, &s.info))
+            .all(|s| !self.claims(a, &s.info, opener(s)))
     }
 
     /// Does this connection carry the memory of this attempt?
-    fn claims(&self, a: &Attempt, info: &FlowInfo) -> bool {
-        self.best(Cargo::Memory, a, info)
+    fn claims(&self, a: &Attempt, info: &FlowInfo, opener: Direction) -> bool {
+        self.best(Cargo::Memory, a, info, opener)
     }
 
     /// Is this the attempt's stream? A tunnelled one goes through the daemons' own connection.
     pub(super) fn carries(&self, a: &Attempt, s: &Stream) -> bool {
-        s.info.id == a.session || self.claims(a, &s.info)
+        s.info.id == a.session || self.claims(a, &s.info, opener(s))
     }
 
     /// Is this one of the attempt's connections beside the stream? `alone`: no stream was seen.
     pub(super) fn accompanies(&self, a: &Attempt, alone: bool, c: &Companion) -> bool {
+        let client = Direction::ToServer;
         match c.kind {
-            CompanionKind::Multifd(_) => self.claims(a, &c.info),
-            CompanionKind::Nbd(_) => self.best(Cargo::Disk, a, &c.info),
+            CompanionKind::Multifd(_) => self.claims(a, &c.info, client),
+            CompanionKind::Nbd(_) => self.best(Cargo::Disk, a, &c.info, client),
             // TLS where the stream was expected: the stream itself.
             CompanionKind::Tls(_) => {
                 let known =
                     a.uri.is_some() || (a.inferred && c.info.wire_bytes >= MIN_ENCRYPTED_STREAM);
-                alone && known && self.claims(a, &c.info)
+                alone && known && self.claims(a, &c.info, client)
             }
             CompanionKind::Ssh => false,
         }
     }
 
     /// Does it fit this attempt, and no other one better?
-    fn best(&self, cargo: Cargo, a: &Attempt, info: &FlowInfo) -> bool {
-        let Some(fit) = self.fit(cargo, a, info) else {
+    fn best(&self, cargo: Cargo, a: &Attempt, info: &FlowInfo, opener: Direction) -> bool {
+        let Some(fit) = self.fit(cargo, a, info, opener) else {
             return false;
         };
         self.attempts
             .iter()
             .filter(|other| !std::ptr::eq(*other, a))
-            .filter_map(|other| self.fit(cargo, other, info))
+            .filter_map(|other| self.fit(cargo, other, info, opener))
             .all(|other| other <= fit)
     }
 
-    fn fit(&self, cargo: Cargo, a: &Attempt, info: &FlowInfo) -> Option<Fit> {
+    fn fit(&self, cargo: Cargo, a: &Attempt, info: &FlowInfo, opener: Direction) -> Option<Fit> {
+        let (client, server) = (info.sender(opener), info.sender(opener.reverse()));
         // The destination's daemon names the place where its hypervisor listens.
         let (port, host) = match cargo {
             Cargo::Memory => {
@@ -92,12 +94,11 @@ impl Tracker {
         let after = from.is_none_or(|t| begins >= t);
         let until = a.finish_call().or_else(|| a.mark(Signal::PerformReply));
         let before = until.is_none_or(|m| begins <= m.stamp.time) && !a.has(Signal::PrepareError);
-        if info.id == a.session || !after || !before || port.is_some_and(|p| p != info.server.port)
-        {
+        if info.id == a.session || !after || !before || port.is_some_and(|p| p != server.port) {
             return None;
         }
         let (source, destination) = self.hosts(a)?;
-        let (client, server) = (info.client.ip, info.server.ip);
+        let (client, server) = (client.ip, server.ip);
         let to = host == Some(server) || destination == Some(server);
         // A name, or another network: then the port must say it.
         if !to && (host.is_some() || port.is_none()) {
@@ -119,5 +120,14 @@ impl Tracker {
             (Side::Destination, Some(source)) => (Some(source), Some(info.server.ip)),
             (Side::Destination, None) => (Some(info.client.ip), Some(info.server.ip)),
         })
+    }
+}
+
+/// The source opens the connection that it sends memory on. Where the SYN was not captured, who is
+/// the client was only guessed from the ports; the memory's direction is better.
+fn opener(s: &Stream) -> Direction {
+    match s.info.opened.or(s.info.accepted) {
+        Some(_) => Direction::ToServer,
+        None => s.source,
     }
 }
