@@ -339,7 +339,7 @@ pub struct StopAndCopy {
     pub start: Moment,
     /// The last byte of memory.
     pub memory_end: Option<Moment>,
-    /// The end of the element list.
+    /// The end of the element list; before post-copy, of the package that the guest needs to run.
     pub end: Option<Moment>,
     /// The destination says that it has loaded all.
     pub loaded: Option<Moment>,
