@@ -312,6 +312,10 @@ impl EchoLog {
         if let Some(request) = request {
             request.answered = true;
         }
+        // Where several taps see a reply, its way is that of the first one.
+        if again {
+            return;
+        }
         match self.paths.iter_mut().find(|(p, _, _)| *p == echo.path) {
             Some((_, _, last)) => *last = stamp,
             None => {
@@ -319,9 +323,6 @@ impl EchoLog {
                     self.paths.push((echo.path, stamp, stamp));
                 }
             }
-        }
-        if again {
-            return;
         }
         self.replies += 1;
         if let Some((last, answered)) = self.last_reply.replace((stamp, echo.sequence))
