@@ -10,8 +10,10 @@ mkdir -p "$folder"
 cargo build --release --quiet --bin phasescope --example grow
 
 row() { # label, unit's number, file
-    /usr/bin/time -f '%e %U %M' -o "$folder/time" "$program" analyze -q --format json -o "$folder/scale.json" "$3" || true
-    read -r seconds user memory <"$folder/time"
+    /usr/bin/time -f '%e %U %M' -o "$folder/time" "$program" analyze -q --format json -o "$folder/scale.json" "$3" 2>/dev/null || true
+    # A capture without a migration ends with 3, which time tells in a line of its own.
+    tail -n 1 "$folder/time" >"$folder/time.last"
+    read -r seconds user memory <"$folder/time.last"
     awk -v l="$1" -v n="$2" -v s="$seconds" -v u="$user" -v m="$memory" 'BEGIN {
         printf "  %-40s %8.2f s %8.2f s user %8.2f us each %8.1f MiB peak\n", l, s, u, u * 1e6 / n, m / 1024 }'
 }
@@ -36,4 +38,4 @@ for mib in 1024 4096 16384; do
     row "$mib MiB through a pipe" "$mib" "$folder/scale.fifo"
     wait
 done
-rm -f "$folder/scale.pcap" "$folder/scale.json" "$folder/scale.fifo"
+rm -f "$folder/time.last" "$folder/scale.pcap" "$folder/scale.json" "$folder/scale.fifo"

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
 
 pub mod rpc;
+pub mod scene;
 pub mod stream;
 pub mod trace;
 

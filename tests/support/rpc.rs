@@ -4,6 +4,7 @@
 
 pub const CALL: u32 = 0;
 pub const REPLY: u32 = 1;
+pub const EVENT: u32 = 2;
 pub const STREAM: u32 = 3;
 
 pub const OK: u32 = 0;
@@ -61,9 +62,25 @@ impl Xdr {
 
 /// A message of the remote program.
 pub fn message(procedure: u32, kind: u32, serial: u32, status: u32, body: &Xdr) -> Vec<u8> {
+    message_of(0x2000_8086, procedure, kind, serial, status, body)
+}
+
+/// A keepalive request: no reply has its serial, a PONG answers it.
+pub fn ping() -> Vec<u8> {
+    message_of(0x6b65_6570, 1, EVENT, 0, OK, &Xdr::default())
+}
+
+fn message_of(
+    program: u32,
+    procedure: u32,
+    kind: u32,
+    serial: u32,
+    status: u32,
+    body: &Xdr,
+) -> Vec<u8> {
     let mut out = Xdr::default()
         .u32(28 + body.0.len() as u32)
-        .u32(0x2000_8086)
+        .u32(program)
         .u32(1)
         .u32(procedure)
         .u32(kind)
