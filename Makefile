@@ -31,6 +31,7 @@ audit:
 # Speed beside other tools, as ratios. BENCH_MIB=4096 for a larger trace.
 bench: setup
 	benches/analyze.sh $${BENCH_MIB:-1024}
+	benches/scale.sh
 
 # Hostile input, long: FUZZ_RUNS changed inputs for each target (fuzz/README.md). FUZZ_SEED=2 for
 # others, FUZZ_TARGET=http for one target alone.
