@@ -372,6 +372,18 @@ pub struct Connection {
     pub first_frame: u64,
     /// See `first_frame`.
     pub last_frame: u64,
+    /// What its TLS handshake says, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Handshake>,
+}
+
+/// What a TLS handshake says in clear.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshake {
+    /// The version that the server chose, as `TLS 1.3`; a number in hexadecimal where it is unknown.
+    pub version: Option<String>,
+    /// Whom the client asked for (RFC 6066, section 3).
+    pub server_name: Option<String>,
 }
 
 /// What a connection is for.

@@ -644,3 +644,14 @@ fn a_recordings_scrubbed_copy_gives_the_same_report() {
         assert_eq!(before.to_json().ok(), after.to_json().ok(), "{}", way.name);
     }
 }
+
+#[test]
+fn tls_tells_its_version() {
+    let r = support::report(&[kvm("kvm-tls")]);
+    let transfer = r.migrations[0].transfer.as_ref().expect("a transfer");
+    for c in &transfer.connections {
+        let tls = c.tls.as_ref().expect("both connections are encrypted");
+        assert_eq!(tls.version.as_deref(), Some("TLS 1.3"), "{}", c.server);
+    }
+    assert_eq!(transfer.connections.len(), 2);
+}

@@ -109,7 +109,7 @@ impl Parts<'_> {
         })
     }
 
-    fn encrypted(&self) -> bool {
+    pub(super) fn encrypted(&self) -> bool {
         self.companions
             .iter()
             .any(|c| matches!(c.kind, CompanionKind::Tls(_)))
@@ -201,11 +201,11 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     let downtime = downtime::all(parts, &subject, pause.as_ref(), outcome.result);
     let technique = technique(parts);
     let mut notes = Vec::new();
-    if parts.streams.iter().any(|s| !s.exact()) {
-        notes.push(
-            "the migration stream was not seen whole: pages, bytes and rounds are lower bounds"
-                .to_owned(),
-        );
+    if let Some(stream) = parts.streams.iter().find(|s| !s.exact()) {
+        notes.push(match stream.broken_off() {
+            true => "the migration stream breaks off: pages, bytes and rounds are what was sent until then".to_owned(),
+            false => "the migration stream was not seen whole: pages, bytes and rounds are lower bounds".to_owned(),
+        });
     }
     if parts.attempt.is_some_and(|a| a.inferred) {
         notes.push(
@@ -597,10 +597,19 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
             CompanionKind::Tls(_) => Role::Main,
             CompanionKind::Ssh => return None,
         };
-        Some(connection(&c.info, role))
+        Some(Connection {
+            tls: match &c.kind {
+                CompanionKind::Tls(t) => Some(t.handshake()),
+                _ => None,
+            },
+            ..connection(&c.info, role)
+        })
     }));
     let control = parts.session.into_iter().chain(parts.source_session);
-    connections.extend(control.map(|s| connection(&s.info, Role::Control)));
+    connections.extend(control.map(|s| Connection {
+        tls: s.tls.clone(),
+        ..connection(&s.info, Role::Control)
+    }));
     let Some(main) = parts.main() else {
         return parts.encrypted().then(|| Transfer {
             connections,
@@ -716,6 +725,7 @@ fn connection(info: &FlowInfo, role: Role) -> Connection {
             + to_client.cut_bytes,
         first_frame: info.first.frame,
         last_frame: info.last.frame,
+        tls: None,
     }
 }
 

@@ -407,7 +407,11 @@ fn guest_silence(parts: &Parts<'_>, subject: &Subject, window: &Window) -> Downt
 fn stop_and_copy(parts: &Parts<'_>) -> Downtime {
     let method = DowntimeMethod::StopAndCopy;
     let Some(main) = parts.main() else {
-        return unknown(method, "no migration stream in the capture");
+        let why = match parts.encrypted() {
+            true => "the migration stream is encrypted",
+            false => "no migration stream in the capture",
+        };
+        return unknown(method, why);
     };
     let end = main
         .postcopy_run

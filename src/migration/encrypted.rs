@@ -59,6 +59,7 @@ pub(super) fn attempt(companion: &Companion) -> Option<(Session, Attempt)> {
         missing_bytes: companion.missing_bytes,
         attempts: 1,
         pings: [0; 2],
+        tls: Some(tls.handshake()),
     };
     Some((session, attempt))
 }

@@ -7,6 +7,7 @@ use phasescope_parsers::libvirt::uri::MigrationUri;
 use phasescope_parsers::qemu::DEFAULT_PAGE_SIZE;
 use phasescope_parsers::qemu::ram::Counts;
 
+use super::Handshake;
 use super::markers::Signal;
 use super::outcome::one_sided;
 use crate::dissect::event::{Event, Requests, Round};
@@ -74,6 +75,8 @@ pub(super) struct Session {
     pub(super) attempts: u32,
     /// Keepalive requests of each direction since the other side said anything.
     pub(super) pings: [u32; 2],
+    /// What its TLS handshake says.
+    pub(super) tls: Option<Handshake>,
 }
 
 impl Session {
@@ -149,6 +152,12 @@ impl Stream {
             missing_bytes: 0,
             incomplete: false,
         }
+    }
+
+    /// All of it was seen, and it was closed before its end.
+    pub(super) fn broken_off(&self) -> bool {
+        let seen = self.header.is_some() && self.lost == 0 && self.missing_bytes == 0;
+        seen && self.end.is_none() && self.info.closed().is_some()
     }
 
     /// Every page record was seen.
@@ -241,6 +250,29 @@ impl Side {
         match self {
             Self::Source => Direction::ToServer,
             Self::Destination => Direction::ToClient,
+        }
+    }
+}
+
+/// Versions of TLS by their numbers (RFC 8446, section 4.2.1, and those before).
+const TLS_VERSIONS: &[(u16, &str)] = &[
+    (0x0300, "SSL 3.0"),
+    (0x0301, "TLS 1.0"),
+    (0x0302, "TLS 1.1"),
+    (0x0303, "TLS 1.2"),
+    (0x0304, "TLS 1.3"),
+];
+
+impl TlsRecord {
+    /// For the report.
+    pub(super) fn handshake(&self) -> Handshake {
+        let name = |v: u16| {
+            let known = TLS_VERSIONS.iter().find(|(n, _)| *n == v);
+            known.map_or_else(|| format!("{v:#06x}"), |(_, name)| (*name).to_owned())
+        };
+        Handshake {
+            version: self.version.map(name),
+            server_name: self.server_name.clone(),
         }
     }
 }

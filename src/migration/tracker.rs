@@ -174,6 +174,7 @@ impl Tracker {
                     missing_bytes: 0,
                     attempts: 0,
                     pings: [0; 2],
+                    tls: None,
                 };
                 self.sessions.insert(info.id, session);
             }

@@ -352,6 +352,21 @@ fn phases(m: &Migration, out: &mut Vec<Piece>) {
     }
 }
 
+/// What a connection is for, and what encrypts it.
+fn role(c: &crate::migration::Connection) -> String {
+    let mut text = match c.role {
+        Role::Main => "stream".to_owned(),
+        r => words(&r),
+    };
+    if let Some(t) = &c.tls {
+        let version = t.version.as_deref().unwrap_or("TLS");
+        let name = t.server_name.as_ref();
+        let name = name.map_or_else(String::new, |n| format!(" to {n}"));
+        text += &format!(" ({version}{name})");
+    }
+    text
+}
+
 fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
     out.push(Piece::Heading(2, "Transfer".to_owned()));
     let p = &t.pages;
@@ -433,10 +448,7 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
         .iter()
         .map(|c| {
             vec![
-                match c.role {
-                    Role::Main => "stream".to_owned(),
-                    r => words(&r),
-                },
+                role(c),
                 format!("{} > {}", c.client, c.server),
                 count(c.wire_bytes),
                 count(c.payload_bytes),
