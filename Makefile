@@ -32,6 +32,7 @@ audit:
 bench: setup
 	benches/analyze.sh $${BENCH_MIB:-1024}
 	benches/scale.sh
+	benches/live.sh
 
 # Hostile input, long: FUZZ_RUNS changed inputs for each target (fuzz/README.md). FUZZ_SEED=2 for
 # others, FUZZ_TARGET=http for one target alone.
