@@ -57,7 +57,7 @@ pub struct Migration {
     pub elapsed_ns: Option<i64>,
     /// The memory transfer.
     pub transfer: Option<Transfer>,
-    /// Disks copied beside the memory.
+    /// Disks copied beside the memory, over NBD or inside the stream.
     #[serde(default)]
     pub storage: Option<Storage>,
     /// When the guest stood still.
@@ -303,11 +303,11 @@ pub struct Transfer {
 /// Disks copied beside the memory.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Storage {
-    /// Names of the exports.
+    /// Names of the exports, or of the devices inside the stream.
     pub disks: Vec<String>,
-    /// Bytes of WRITE requests.
+    /// Bytes of WRITE requests, and of chunks with data inside the stream.
     pub written_bytes: u64,
-    /// Bytes of WRITE_ZEROES requests, which are not sent.
+    /// Bytes of WRITE_ZEROES requests and of chunks of zeroes, which are not sent.
     pub zeroed_bytes: u64,
     /// The last write.
     pub last_write: Option<Moment>,

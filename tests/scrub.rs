@@ -239,3 +239,37 @@ fn thin_copies_have_the_same_boundaries() {
     let pages = |r: &Report| r.migrations[0].transfer.as_ref().map(|t| t.pages);
     assert_eq!(pages(&before), pages(&after));
 }
+
+#[test]
+fn disks_inside_the_stream() {
+    let stream = Stream::new()
+        .block(1, "drive-virtio-disk0", &[])
+        .ram_start(64)
+        .block(
+            2,
+            "drive-virtio-disk0",
+            &[(0, Some(SECRET.as_bytes())), (1, None)],
+        )
+        .block(3, "", &[])
+        .dirty_bitmap("drive-virtio-disk0", "backup", SECRET.as_bytes())
+        .ram(3, &[(0, Some(1))])
+        .end();
+    let mut t = Trace::default();
+    let mut m = t.connect(0, "10.0.0.1:50000", "10.0.0.2:49152");
+    t.send(1_000_000, &mut m, Side::Client, &stream.0);
+    t.close(50_000_000, &mut m);
+    let holds = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes());
+    assert!(holds(&t.pcap()));
+    let (out, _) = copy(t.capture(), false);
+    assert!(!holds(&out));
+    let storage = |c: Capture| {
+        let mut c = c;
+        let r = analyze(&mut c, |_| true).expect("reads");
+        let s = r.migrations[0].storage.clone().expect("storage");
+        (s.disks, s.written_bytes, s.zeroed_bytes, s.exact)
+    };
+    let before = storage(t.capture());
+    assert_eq!(before.1, 1 << 20);
+    let after = Capture::from_reader("built", Cursor::new(out)).expect("opens");
+    assert_eq!(storage(after), before);
+}

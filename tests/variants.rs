@@ -424,6 +424,74 @@ fn disks_over_nbd() {
     assert_eq!(roles, [Role::Main, Role::Nbd, Role::Control]);
 }
 
+/// A stream with storage and memory, and where its last chunk's section ends.
+fn with_storage() -> (Vec<u8>, usize) {
+    let disks = Stream::new()
+        .block(1, "drive-virtio-disk0", &[])
+        .ram_start(64)
+        .block(
+            2,
+            "drive-virtio-disk0",
+            &[(0, Some(b"disk".as_slice())), (1, None), (2, None)],
+        )
+        .block(2, "drive-virtio-disk1", &[(0, Some(b"disk".as_slice()))]);
+    let n = disks.0.len();
+    let rest = disks
+        .ram(2, &[(0, Some(1)), (1, None)])
+        .block(3, "", &[])
+        .dirty_bitmap("drive-virtio-disk0", "backup", &[0xff; 64])
+        .ram(3, &[(0, Some(2))])
+        .device(3, "timer", b"state")
+        .end();
+    (rest.0, n)
+}
+
+#[test]
+fn disks_inside_the_stream() {
+    let (bytes, disks) = with_storage();
+    let mut t = Trace::default();
+    let mut m = stream(&mut t, 60 * MS, &bytes[..disks]);
+    t.send(90 * MS, &mut m, Side::Client, &bytes[disks..]);
+    t.close(100 * MS, &mut m);
+    let whole = one(&t);
+    let s = whole.storage.as_ref().expect("storage");
+    assert_eq!(s.disks, ["drive-virtio-disk0", "drive-virtio-disk1"]);
+    assert_eq!((s.written_bytes, s.zeroed_bytes), (2 << 20, 2 << 20));
+    assert!(s.exact);
+    let last = s.last_write.as_ref().expect("a write").offset_ns;
+    // Offsets count from the handshake at 60 ms.
+    assert!((2 * MS..30 * MS).contains(&last), "{last}");
+    let transfer = whole.transfer.as_ref().expect("one");
+    assert_eq!((transfer.pages.normal, transfer.pages.zero), (2, 1));
+    // Neither the memory's bytes nor the devices' contain the disks'.
+    assert!(transfer.pages.exact);
+    assert!(transfer.transferred_bytes.expect("exact") < 3 * 4096);
+    assert!(transfer.device_bytes < 100);
+
+    let file = std::env::temp_dir().join(format!("phasescope-block-{}.pcap", std::process::id()));
+    std::fs::write(&file, t.pcap()).expect("writes");
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_phasescope"))
+        .arg("events")
+        .arg(&file)
+        .output()
+        .expect("runs");
+    std::fs::remove_file(&file).expect("was there");
+    let out = String::from_utf8(out.stdout).expect("text");
+    let lines = |name: &str| out.lines().filter(|l| l.contains(name)).count();
+    assert_eq!(lines(" disks chunks="), 4, "{out}");
+    assert_eq!(lines("devices=[\"drive-virtio-disk1\"]"), 1, "{out}");
+    assert_eq!(lines(" dirty-bitmaps started=1 completed=0"), 1, "{out}");
+    assert_eq!(lines(" dirty-bitmaps started=0 completed=1"), 1, "{out}");
+
+    // The connection ends within the second chunk with data: one is told, as a lower bound.
+    let mut t = Trace::default();
+    let mut m = stream(&mut t, 60 * MS, &bytes[..disks - 1000]);
+    t.close(100 * MS, &mut m);
+    let broken = one(&t).storage.expect("storage");
+    assert_eq!(broken.written_bytes, 1 << 20);
+    assert!(!broken.exact);
+}
+
 fn client_hello() -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend([7; 32]);

@@ -7,6 +7,7 @@ use phasescope_parsers::libvirt::message::Body;
 use phasescope_parsers::qemu::element::ElementType;
 use phasescope_parsers::qemu::ram::Counts;
 use phasescope_parsers::qemu::return_path::Message;
+use phasescope_parsers::qemu::stream::{BitmapCounts, DiskCounts};
 
 use crate::net::tcp::Missing;
 use crate::net::{Direction, FlowInfo, Mac, Stamp};
@@ -255,6 +256,20 @@ pub enum Qemu {
         kind: Option<ElementType>,
         /// What it held.
         counts: Counts,
+        /// False where the stream broke off or was lost inside the section.
+        complete: bool,
+    },
+    /// Records of a `block` section (`migrate -b`) have ended: disks inside the stream.
+    Disks {
+        /// What it held.
+        counts: DiskCounts,
+        /// False where the stream broke off or was lost inside the section.
+        complete: bool,
+    },
+    /// Records of a `dirty-bitmap` section have ended.
+    Bitmaps {
+        /// What it held.
+        counts: BitmapCounts,
         /// False where the stream broke off or was lost inside the section.
         complete: bool,
     },

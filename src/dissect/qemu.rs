@@ -356,6 +356,19 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
                     complete: true,
                 }
             }
+            Item::Disks { counts, complete } => {
+                // Behind a record that does not fit, the section goes on as a device.
+                if complete {
+                    self.watch.device = None;
+                }
+                Qemu::Disks { counts, complete }
+            }
+            Item::Bitmaps { counts, complete } => {
+                if complete {
+                    self.watch.device = None;
+                }
+                Qemu::Bitmaps { counts, complete }
+            }
             Item::DeviceEnd { length, .. } => {
                 let (kind, name) = self
                     .watch

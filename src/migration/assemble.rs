@@ -10,7 +10,7 @@ use super::multifd::Channels;
 use super::openstack::{self, Story, Veiled, Wish};
 use super::outcome::{self, ONE_SIDED, one_sided};
 use super::records::{
-    Attempt, CallRecord, Companion, CompanionKind, Mark, NbdRecord, Session, Side, Stream,
+    Attempt, CallRecord, Companion, CompanionKind, DiskRecord, Mark, Session, Side, Stream,
 };
 use super::{
     Boundary, Call, Certainty, Clock, Connection, Driver, Guest, Hole, Host, Migration,
@@ -102,7 +102,7 @@ impl Parts<'_> {
         last
     }
 
-    fn disks(&self) -> impl Iterator<Item = (&Companion, &NbdRecord)> {
+    fn disks(&self) -> impl Iterator<Item = (&Companion, &DiskRecord)> {
         self.companions.iter().filter_map(|c| match &c.kind {
             CompanionKind::Nbd(n) => Some((c, n)),
             _ => None,
@@ -675,7 +675,12 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
 fn storage(parts: &Parts<'_>) -> Option<Storage> {
     let mut out: Option<Storage> = None;
     let mut last = None;
-    for (c, n) in parts.disks() {
+    let beside = parts.disks().map(|(c, n)| (n, c.missing_bytes == 0));
+    let inside = parts.streams.iter().filter_map(|s| {
+        let read = s.header.is_some() && s.lost == 0;
+        Some((s.disks.as_ref()?, read))
+    });
+    for (n, read) in beside.chain(inside) {
         let s = out.get_or_insert(Storage {
             exact: true,
             ..Storage::default()
@@ -683,7 +688,7 @@ fn storage(parts: &Parts<'_>) -> Option<Storage> {
         s.disks.extend(n.exports.iter().cloned());
         s.written_bytes += n.written;
         s.zeroed_bytes += n.zeroed;
-        s.exact &= !n.lost && !n.tls && c.missing_bytes == 0;
+        s.exact &= !n.lost && !n.tls && read;
         last = last.max(n.last_write);
     }
     if let Some(s) = &mut out {

@@ -5,7 +5,9 @@ use phasescope_parsers::libvirt::domain::DomainSummary;
 use phasescope_parsers::libvirt::message::RpcError;
 use phasescope_parsers::libvirt::uri::MigrationUri;
 use phasescope_parsers::qemu::DEFAULT_PAGE_SIZE;
+use phasescope_parsers::qemu::block::CHUNK;
 use phasescope_parsers::qemu::ram::Counts;
+use phasescope_parsers::qemu::stream::DiskCounts;
 
 use super::Handshake;
 use super::markers::Signal;
@@ -109,6 +111,8 @@ pub(super) struct Stream {
     pub(super) last_pass: Option<Counts>,
     pub(super) rounds: Vec<Round>,
     pub(super) device_bytes: u64,
+    /// Disks inside the stream.
+    pub(super) disks: Option<DiskRecord>,
     /// The guest was stopped: no earlier than the first stamp, no later than the second.
     pub(super) stopped: Option<(Option<Stamp>, Stamp)>,
     pub(super) memory_end: Option<Stamp>,
@@ -140,6 +144,7 @@ impl Stream {
             last_pass: None,
             rounds: Vec::new(),
             device_bytes: 0,
+            disks: None,
             stopped: None,
             memory_end: None,
             end: None,
@@ -158,6 +163,22 @@ impl Stream {
     pub(super) fn broken_off(&self) -> bool {
         let seen = self.header.is_some() && self.lost == 0 && self.missing_bytes == 0;
         seen && self.end.is_none() && self.info.closed().is_some()
+    }
+
+    /// A `block` section: a chunk is written whole, even at the disk's end.
+    pub(super) fn disks(&mut self, event: &Event, counts: &DiskCounts, complete: bool) {
+        let record = self.disks.get_or_insert_default();
+        for name in &counts.devices {
+            if record.exports.len() < MAX_DISKS && !record.exports.contains(name) {
+                record.exports.push(name.clone());
+            }
+        }
+        record.written += counts.chunks * u64::from(CHUNK);
+        record.zeroed += counts.zero_chunks * u64::from(CHUNK);
+        if counts.chunks + counts.zero_chunks > 0 {
+            record.last_write = Some(event.begin);
+        }
+        record.lost |= !complete;
     }
 
     /// Every page record was seen.
@@ -182,7 +203,7 @@ pub(super) struct Companion {
 #[derive(Debug, Clone)]
 pub(super) enum CompanionKind {
     Multifd(ChannelRecord),
-    Nbd(NbdRecord),
+    Nbd(DiskRecord),
     Tls(TlsRecord),
     Ssh,
 }
@@ -206,9 +227,9 @@ pub(super) struct ChannelRecord {
 /// Disks that are named of one connection.
 pub(super) const MAX_DISKS: usize = 64;
 
-/// An NBD connection.
+/// Disks copied on an NBD connection or inside a stream.
 #[derive(Debug, Clone, Default)]
-pub(super) struct NbdRecord {
+pub(super) struct DiskRecord {
     pub(super) exports: Vec<String>,
     pub(super) written: u64,
     pub(super) zeroed: u64,

@@ -442,6 +442,7 @@ impl Tracker {
                     None => stream.incomplete = true,
                 }
             }
+            Qemu::Disks { counts, complete } => stream.disks(event, counts, *complete),
             Qemu::Device { length, .. } => stream.device_bytes += length,
             Qemu::Round(round) => {
                 if stream.rounds.len() < MAX_ROUNDS {
@@ -469,6 +470,7 @@ impl Tracker {
             Qemu::Requests(r) => stream.requests = Some(*r),
             Qemu::Lost => stream.lost += 1,
             Qemu::Section { .. }
+            | Qemu::Bitmaps { .. }
             | Qemu::PackagedEnd
             | Qemu::VmDescription { .. }
             | Qemu::MultifdFlush

@@ -177,6 +177,25 @@ fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
                 ("complete", json!(complete)),
             ],
         ),
+        Qemu::Disks { counts, complete } => (
+            "disks",
+            vec![
+                ("chunks", json!(counts.chunks)),
+                ("zero_chunks", json!(counts.zero_chunks)),
+                ("bytes", json!(counts.bytes)),
+                ("devices", json!(counts.devices)),
+                ("complete", json!(complete)),
+            ],
+        ),
+        Qemu::Bitmaps { counts, complete } => (
+            "dirty-bitmaps",
+            vec![
+                ("started", json!(counts.started)),
+                ("completed", json!(counts.completed)),
+                ("bytes", json!(counts.bytes)),
+                ("complete", json!(complete)),
+            ],
+        ),
         Qemu::Device { name, length } => (
             "device",
             vec![("device", json!(name)), ("length", json!(length))],

@@ -82,6 +82,42 @@ impl Stream {
         self.section(kind, 2, None, &p)
     }
 
+    /// START (0x01), PART or END of `block` with these chunks of 1 MiB of one disk; `None` is a
+    /// chunk of zeroes. Layout: QEMU 8.2 `migration/block.c`.
+    pub fn block(self, kind: u8, disk: &str, chunks: &[(u64, Option<&[u8]>)]) -> Self {
+        const CHUNK: usize = 1 << 20;
+        let mut p = vec![];
+        for (n, content) in chunks {
+            let sector = n * (CHUNK as u64 / 512);
+            let flags = if content.is_some() { 0x01 } else { 0x09 };
+            p.extend((sector << 9 | flags).to_be_bytes());
+            idstr(&mut p, disk);
+            p.extend(content.iter().flat_map(|c| c.iter().cycle().take(CHUNK)));
+        }
+        p.extend(0x02u64.to_be_bytes());
+        self.section(kind, 7, (kind == 0x01).then_some(("block", 1)), &p)
+    }
+
+    /// `dirty-bitmap` with one bitmap, from START to END. Layout: QEMU
+    /// `migration/block-dirty-bitmap.c`.
+    pub fn dirty_bitmap(self, disk: &str, bitmap: &str, bits: &[u8]) -> Self {
+        let mut start = vec![0x1c];
+        idstr(&mut start, disk);
+        idstr(&mut start, bitmap);
+        start.extend(65_536u32.to_be_bytes());
+        start.extend([1, 0x01]);
+        let mut end = vec![0x4c];
+        idstr(&mut end, disk);
+        idstr(&mut end, bitmap);
+        end.extend(0u64.to_be_bytes());
+        end.extend((bits.len() as u32 * 8 * 128).to_be_bytes());
+        end.extend((bits.len() as u64).to_be_bytes());
+        end.extend(bits);
+        end.extend([0x20, 0x01]);
+        self.section(0x01, 8, Some(("dirty-bitmap", 1)), &start)
+            .section(0x03, 8, None, &end)
+    }
+
     /// FULL section of a device.
     pub fn device(self, id: u32, name: &str, state: &[u8]) -> Self {
         self.section(0x04, id, Some((name, 1)), state)

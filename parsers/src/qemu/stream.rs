@@ -5,6 +5,7 @@
 //! ([`super::resync`]).
 
 mod item;
+mod storage;
 
 use memchr::{memchr, memchr2_iter};
 use nom::number::streaming::{be_u32, be_u64};
@@ -15,6 +16,7 @@ use super::ram::{self, Counts, Record};
 use super::{DEFAULT_PAGE_SIZE, MAGIC, VERSION, resync};
 
 pub use item::{Item, RamBlock, Sink};
+pub use storage::{BitmapCounts, DiskCounts, MAX_DEVICES};
 
 /// Longest item that is collected before it is decoded: a command of full length. Bytes.
 pub const MAX_ITEM: usize = 5 + 65_535;
@@ -44,6 +46,8 @@ enum State {
     Blocks(u64),
     /// After the last entry: extra words, then records.
     BlocksEnd,
+    /// Records of a `block` or `dirty-bitmap` section.
+    Storage,
     /// Payload of unknown length.
     Opaque,
     Footer,
@@ -112,6 +116,8 @@ pub struct Decoder<M> {
     package: Option<u64>,
     /// Counts of the open `ram` section.
     part: Counts,
+    /// Counts of the open `block` or `dirty-bitmap` section.
+    storage: Option<storage::Open<M>>,
     /// Counts of the whole stream.
     total: Counts,
     whole: bool,
@@ -142,6 +148,7 @@ impl<M: Copy> Decoder<M> {
             open: None,
             package: None,
             part: Counts::default(),
+            storage: None,
             total: Counts::default(),
             whole: true,
             resumed: false,
@@ -337,6 +344,7 @@ impl<M: Copy> Decoder<M> {
             self.open = None;
             self.state = State::Done;
         }
+        self.tell_storage(false, begin, sink);
         self.advance(pending.len() as u64, mark, sink);
     }
 
@@ -370,6 +378,7 @@ impl<M: Copy> Decoder<M> {
 
     fn lose<S: Sink<M>>(&mut self, mark: M, sink: &mut S) {
         self.whole = false;
+        self.tell_storage(false, mark, sink);
         self.open = None;
         self.part = Counts::default();
         if self.state != State::Lost {
@@ -392,6 +401,7 @@ impl<M: Copy> Decoder<M> {
 
     /// A device section without a footer of its own ends where the next element begins.
     fn close_section<S: Sink<M>>(&mut self, mark: M, sink: &mut S) {
+        self.tell_storage(false, mark, sink);
         if let Some((id, start)) = self.open.take()
             && self.state == State::Opaque
         {
@@ -405,6 +415,7 @@ impl<M: Copy> Decoder<M> {
             State::Ram => self.ram(input, begin, sink),
             State::Element => self.element(input, begin, sink),
             State::Footer => self.footer(input),
+            State::Storage => self.storage(input, begin, sink),
             State::Opaque => self.opaque(input, begin, sink),
             State::Header => {
                 let (rest, magic) = parse!(be_u32(input));
@@ -581,11 +592,13 @@ impl<M: Copy> Decoder<M> {
             .find(|s| s.id == id)
             .map_or("", |s| s.name.as_str());
         let packaged = self.package.is_some();
-        self.state = if name == "ram" {
-            State::Ram
-        } else {
-            State::Opaque
+        let storage = storage::Open::of(name).filter(|_| kind != ElementType::SectionFull);
+        self.state = match (name, &storage) {
+            ("ram", _) => State::Ram,
+            (_, Some(_)) => State::Storage,
+            _ => State::Opaque,
         };
+        self.storage = storage;
         self.open = Some((id, self.offset));
         self.part = Counts::default();
         let item = Item::SectionBegin {

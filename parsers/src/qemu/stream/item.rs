@@ -3,6 +3,7 @@
 use crate::qemu::command::Command;
 use crate::qemu::element::ElementType;
 use crate::qemu::ram::{Counts, PageKind};
+use crate::qemu::stream::storage::{BitmapCounts, DiskCounts};
 
 /// A RAM block as the stream's list gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,20 @@ pub enum Item<'a> {
     RamEnd {
         /// What it held.
         counts: Counts,
+    },
+    /// The records of a `block` section have ended.
+    Disks {
+        /// What it held.
+        counts: DiskCounts,
+        /// False where the stream broke off or was lost inside the section.
+        complete: bool,
+    },
+    /// The records of a `dirty-bitmap` section have ended.
+    Bitmaps {
+        /// What it held.
+        counts: BitmapCounts,
+        /// False where the stream broke off or was lost inside the section.
+        complete: bool,
     },
     /// A device section ended, payload and head together `length` bytes.
     DeviceEnd {
