@@ -10,6 +10,7 @@ pub mod http;
 mod libvirt;
 mod multifd;
 mod nbd;
+mod out;
 mod qemu;
 mod requests;
 pub(crate) mod rounds;

@@ -572,15 +572,7 @@ fn lost_echoes_equal_the_captures_unanswered_runs() {
                 .filter(|r| logged(&r["last_request"]).is_some_and(|t| t >= stop))
                 .map(|r| r["count"].as_u64().expect("a count"))
                 .collect();
-            let d = m
-                .downtime
-                .iter()
-                .find(|d| d.method == DowntimeMethod::LostEchoes)
-                .expect("the method");
-            match expected.as_slice() {
-                [] => assert!(d.lost.is_none() && d.reason.is_some(), "{name} {d:?}"),
-                runs => assert_eq!(d.lost, Some(runs.iter().sum()), "{name}"),
-            }
+            support::lost_echoes_are(m, &expected, name);
         }
     });
 }

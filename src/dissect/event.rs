@@ -101,6 +101,24 @@ pub enum Kind {
     Guest(Guest),
 }
 
+impl From<Qemu> for Kind {
+    fn from(what: Qemu) -> Self {
+        Self::Qemu(what)
+    }
+}
+
+impl From<Multifd> for Kind {
+    fn from(what: Multifd) -> Self {
+        Self::Multifd(what)
+    }
+}
+
+impl From<Tls> for Kind {
+    fn from(what: Tls) -> Self {
+        Self::Tls(what)
+    }
+}
+
 /// Something on a multifd channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Multifd {

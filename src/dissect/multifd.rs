@@ -3,7 +3,8 @@
 use phasescope_parsers::qemu::multifd::{Channel, Compression, Item, Sink as Listen};
 
 use super::Sink;
-use super::event::{Event, Kind, Multifd, MultifdPacket};
+use super::event::{Multifd, MultifdPacket};
+use super::out::Out;
 use crate::net::{Direction, Stamp};
 
 /// State of one channel. Only one side ever sends.
@@ -24,23 +25,11 @@ struct Open {
 }
 
 struct Adapter<'a, S> {
-    sink: &'a mut S,
+    out: Out<'a, S>,
     open: &'a mut Option<Open>,
-    flow: u64,
-    direction: Direction,
-    stamp: Stamp,
 }
 
 impl<S: Sink> Adapter<'_, S> {
-    fn event(&mut self, begin: Stamp, what: Multifd) {
-        self.sink.event(Event {
-            stamp: self.stamp,
-            begin,
-            flow: Some((self.flow, self.direction)),
-            kind: Kind::Multifd(what),
-        });
-    }
-
     fn close(&mut self) {
         if let Some(Open {
             begin,
@@ -49,9 +38,9 @@ impl<S: Sink> Adapter<'_, S> {
         }) = self.open.take()
         {
             let packet_num = packet.packet_num;
-            self.event(begin, Multifd::Packet(Box::new(packet)));
+            self.out.event(begin, Multifd::Packet(Box::new(packet)));
             if sync {
-                self.event(begin, Multifd::Sync { packet_num });
+                self.out.event(begin, Multifd::Sync { packet_num });
             }
         }
     }
@@ -67,7 +56,7 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
         self.close();
         match item {
             Item::Initial { uuid, channel } => {
-                self.event(begin, Multifd::Initial { uuid, channel })
+                self.out.event(begin, Multifd::Initial { uuid, channel })
             }
             Item::Packet {
                 compression,
@@ -101,16 +90,16 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                     self.close();
                 }
             }
-            Item::DeviceState { device, data, .. } => self.event(
+            Item::DeviceState { device, data, .. } => self.out.event(
                 begin,
                 Multifd::DeviceState {
                     device: device.to_owned(),
                     bytes: data,
                 },
             ),
-            Item::Sync { packet_num } => self.event(begin, Multifd::Sync { packet_num }),
-            Item::Lost => self.event(begin, Multifd::Lost),
-            Item::Found => self.event(begin, Multifd::Found),
+            Item::Sync { packet_num } => self.out.event(begin, Multifd::Sync { packet_num }),
+            Item::Lost => self.out.event(begin, Multifd::Lost),
+            Item::Found => self.out.event(begin, Multifd::Found),
         }
     }
 
@@ -125,7 +114,7 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
     }
 
     fn reveal(&mut self, offset: u64, bytes: &[u8]) {
-        self.sink.reveal(self.flow, self.direction, offset, bytes);
+        self.out.reveal(offset, bytes);
     }
 }
 
@@ -151,11 +140,13 @@ impl Connection {
             return;
         }
         let mut adapter = Adapter {
-            sink,
+            out: Out {
+                sink,
+                flow,
+                direction,
+                stamp,
+            },
             open: &mut self.open,
-            flow,
-            direction,
-            stamp,
         };
         f(&mut self.channel, &mut adapter);
         sink.resolved(flow, direction, self.channel.resolved());

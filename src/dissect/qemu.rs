@@ -10,7 +10,8 @@ use phasescope_parsers::qemu::stream::{self, Decoder, Item};
 use phasescope_parsers::qemu::vmdesc;
 
 use super::Sink;
-use super::event::{Event, Kind, Qemu};
+use super::event::Qemu;
+use super::out::Out;
 use super::requests;
 use super::rounds::Rounds;
 use crate::net::{Direction, Stamp};
@@ -107,25 +108,6 @@ fn begins_postcopy(item: &Item<'_>) -> bool {
     )
 }
 
-/// Where events go.
-struct Out<'a, S> {
-    sink: &'a mut S,
-    flow: u64,
-    direction: Direction,
-    stamp: Stamp,
-}
-
-impl<S: Sink> Out<'_, S> {
-    fn event(&mut self, begin: Stamp, what: Qemu) {
-        self.sink.event(Event {
-            stamp: self.stamp,
-            begin,
-            flow: Some((self.flow, self.direction)),
-            kind: Kind::Qemu(what),
-        });
-    }
-}
-
 struct Adapter<'a, 'b, S> {
     out: &'b mut Out<'a, S>,
     watch: &'b mut Watch,
@@ -207,7 +189,7 @@ impl Connection {
                     if let Some(m) = m {
                         out.event(begin, Qemu::ReturnPath(m));
                     }
-                    out.sink.reveal(flow, direction, from + at, raw);
+                    out.reveal(from + at, raw);
                 });
             let done = offset + bytes.len() as u64 - self.return_path.pending() as u64;
             sink.resolved(flow, direction, done);
@@ -414,7 +396,7 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
 
     fn reveal(&mut self, offset: u64, bytes: &[u8]) {
         let out = &mut *self.out;
-        out.sink.reveal(out.flow, out.direction, offset, bytes);
+        out.reveal(offset, bytes);
     }
 }
 

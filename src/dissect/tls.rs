@@ -5,6 +5,7 @@ use phasescope_parsers::tls::{ContentType, Decoder, Item, Sink as Listen};
 
 use super::Sink;
 use super::event::{Event, Kind, Tls};
+use super::out::Out;
 use crate::net::{Direction, Stamp};
 
 /// A record that begins so long after the last one belongs to another message: keepalive requests
@@ -29,30 +30,18 @@ struct Run {
 }
 
 struct Adapter<'a, S> {
-    sink: &'a mut S,
+    out: Out<'a, S>,
     run: &'a mut Option<Run>,
-    flow: u64,
-    direction: Direction,
-    stamp: Stamp,
 }
 
 impl<S: Sink> Adapter<'_, S> {
-    fn event(&mut self, begin: Stamp, what: Tls) {
-        self.sink.event(Event {
-            stamp: self.stamp,
-            begin,
-            flow: Some((self.flow, self.direction)),
-            kind: Kind::Tls(what),
-        });
-    }
-
     /// Tells the run of records that has ended.
     fn turn(&mut self) {
         if let Some(r) = self.run.take() {
-            self.sink.event(Event {
+            self.out.sink.event(Event {
                 stamp: r.last,
                 begin: r.first,
-                flow: Some((self.flow, r.direction)),
+                flow: Some((self.out.flow, r.direction)),
                 kind: Kind::Tls(Tls::Data { bytes: r.bytes }),
             });
         }
@@ -68,19 +57,19 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                 ..
             } => {
                 let over = |r: Run| {
-                    r.direction != self.direction
+                    r.direction != self.out.direction
                         || begin.time.since(r.last.time) > MESSAGE_PAUSE_NS
                 };
                 if self.run.is_some_and(over) {
                     self.turn();
                 }
                 let run = self.run.get_or_insert(Run {
-                    direction: self.direction,
+                    direction: self.out.direction,
                     first: begin,
                     last: begin,
                     bytes: 0,
                 });
-                run.last = self.stamp;
+                run.last = self.out.stamp;
                 run.bytes += u64::from(length);
             }
             Item::Record { .. } | Item::Found => {}
@@ -90,7 +79,7 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
             } => {
                 let offered = versions.as_slice().iter().copied().max();
                 let server_name = server_name.map(str::to_owned);
-                self.event(
+                self.out.event(
                     begin,
                     Tls::ClientHello {
                         server_name,
@@ -98,13 +87,13 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                     },
                 );
             }
-            Item::ServerHello { version } => self.event(begin, Tls::ServerHello { version }),
-            Item::Lost => self.event(begin, Tls::Lost),
+            Item::ServerHello { version } => self.out.event(begin, Tls::ServerHello { version }),
+            Item::Lost => self.out.event(begin, Tls::Lost),
         }
     }
 
     fn reveal(&mut self, offset: u64, bytes: &[u8]) {
-        self.sink.reveal(self.flow, self.direction, offset, bytes);
+        self.out.reveal(offset, bytes);
     }
 }
 
@@ -126,11 +115,13 @@ impl Connection {
     ) {
         let decoder = &mut self.decoders[direction.index()];
         let mut adapter = Adapter {
-            sink,
+            out: Out {
+                sink,
+                flow,
+                direction,
+                stamp,
+            },
             run: &mut self.run,
-            flow,
-            direction,
-            stamp,
         };
         f(decoder, &mut adapter);
         sink.resolved(flow, direction, decoder.resolved());

@@ -83,20 +83,27 @@ impl Parts<'_> {
         flags & flag::OFFLINE != 0
     }
 
-    /// The connections that carry the memory: stream and channels, or the TLS around a stream.
+    /// The connections that were opened for the memory: stream and channels, or the TLS around a
+    /// stream. A tunnelled stream has none.
     pub(super) fn memory(&self) -> impl Iterator<Item = &FlowInfo> {
+        let tunnel = self.attempt.map(|a| a.session);
         let beside = self.companions.iter().filter_map(|c| match c.kind {
             CompanionKind::Multifd(_) | CompanionKind::Tls(_) => Some(&c.info),
             CompanionKind::Nbd(_) | CompanionKind::Ssh => None,
         });
-        self.streams.iter().map(|s| &s.info).chain(beside)
+        let all = self.streams.iter().map(|s| &s.info).chain(beside);
+        all.filter(move |i| Some(i.id) != tunnel)
+    }
+
+    /// When the first connection for memory was opened.
+    pub(super) fn memory_opened(&self) -> Option<Stamp> {
+        self.memory().filter_map(|i| i.opened).min()
     }
 
     /// When the last connection with memory was closed; nothing for a tunnel, which has none.
     pub(super) fn memory_closed(&self) -> Option<Stamp> {
-        let tunnel = self.attempt.map(|a| a.session);
         let mut last = None;
-        for info in self.memory().filter(|i| Some(i.id) != tunnel) {
+        for info in self.memory() {
             last = last.max(Some(info.closed()?));
         }
         last
@@ -124,17 +131,16 @@ impl Parts<'_> {
     fn signals(&self) -> Vec<(Signal, Mark)> {
         let mut all = self.attempt.map_or_else(Vec::new, |a| a.signals.clone());
         // What the client was told before it made these calls is not seen where they count.
-        let turnaround = self
-            .source_session
-            .or(self.session)
-            .map_or(0, Session::turnaround_ns);
-        for (signal, mark) in &mut all {
-            if matches!(
-                signal,
-                Signal::PerformCall | Signal::PerformReply | Signal::ConfirmCall
-            ) {
-                mark.uncertainty_ns = turnaround;
-            }
+        let early = [
+            Signal::PerformCall,
+            Signal::PerformReply,
+            Signal::ConfirmCall,
+        ];
+        if all.iter().any(|(signal, _)| early.contains(signal)) {
+            let client = self.source_session.or(self.session);
+            let turnaround = client.map_or(0, Session::turnaround_ns);
+            let marks = all.iter_mut().filter(|(signal, _)| early.contains(signal));
+            marks.for_each(|(_, mark)| mark.uncertainty_ns = turnaround);
         }
         let mut add = |signal, mark: Option<Mark>| all.extend(mark.map(|m| (signal, m)));
         if let (Some(attempt), Some(session)) = (self.attempt, self.session)
@@ -146,10 +152,7 @@ impl Parts<'_> {
             let closed = session.info.closed().filter(|_| session.attempts == 1);
             add(Signal::LibvirtClosed, closed.map(Mark::at));
         }
-        // A tunnelled stream has no connection of its own.
-        let tunnel = self.attempt.map(|a| a.session);
-        let memory: Vec<&FlowInfo> = self.memory().filter(|i| Some(i.id) != tunnel).collect();
-        let opened = memory.iter().filter_map(|i| i.opened).min();
+        let opened = self.memory_opened();
         add(Signal::StreamOpened, opened.map(Mark::at));
         if let Some(main) = self.main() {
             add(Signal::StreamHeader, main.header);

@@ -86,7 +86,7 @@ pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) 
     let closed = parts
         .memory_closed()
         .filter(|c| outcome == OutcomeKind::Completed && call.is_some_and(|call| *c <= call.stamp));
-    let opened = parts.memory().filter_map(|i| i.opened).min();
+    let opened = parts.memory_opened();
     let (earliest, latest) = seen.or(closed.map(|c| (opened, c)))?;
     let told = parts.attempt.and_then(|a| a.told_stop);
     // What libvirt says is no earlier than the stop.

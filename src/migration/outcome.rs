@@ -154,11 +154,9 @@ fn called_off(parts: &Parts<'_>, error: Option<&RpcError>) -> Outcome {
 
 /// The destination was the first to close a connection with memory.
 fn broken_by_destination(parts: &Parts<'_>) -> Option<String> {
-    let tunnel = parts.attempt.map(|a| a.session);
     let source = parts.main().map_or(Direction::ToServer, |s| s.source);
     let (first, by, reset) = parts
         .memory()
-        .filter(|i| Some(i.id) != tunnel)
         .filter_map(|i| {
             let (stamp, by) = i.first_to_close()?;
             Some((stamp, by, i.reset == Some((stamp, by))))

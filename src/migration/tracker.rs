@@ -573,7 +573,6 @@ impl Tracker {
 
     /// Makes the migration of an attempt, and forgets the attempt and its connections.
     fn tell(&mut self, i: usize) -> Migration {
-        let attempt = self.attempts[i].clone();
         // Others may have a better claim: all of them are asked.
         let mine = |tracker: &Self, s: &Stream| tracker.carries(&tracker.attempts[i], s);
         let claimed: Vec<u64> = self
@@ -589,7 +588,7 @@ impl Tracker {
         let alone = streams.is_empty();
         let companions =
             self.take_companions(|tracker, c| tracker.accompanies(&tracker.attempts[i], alone, c));
-        self.attempts.remove(i);
+        let attempt = self.attempts.remove(i);
         let story = self.cloud.claim(&attempt);
         let story = story.and_then(|id| self.cloud.take(id));
         self.assemble(Some(&attempt), &streams, &companions, story.as_ref())
@@ -629,6 +628,12 @@ impl Tracker {
         Some(self.assemble(None, &streams, &[], Some(&story)))
     }
 
+    /// A client's connection to the source's daemon, beside the attempt's own.
+    fn source_session(&self, attempt: Option<&Attempt>) -> Option<&Session> {
+        let beside = attempt.and_then(|a| a.sessions().nth(1));
+        beside.and_then(|s| self.sessions.get(&s))
+    }
+
     fn assemble(
         &mut self,
         attempt: Option<&Attempt>,
@@ -650,9 +655,7 @@ impl Tracker {
         let parts = assemble::Parts {
             attempt,
             session,
-            source_session: attempt
-                .and_then(|a| a.source_session().filter(|s| *s != a.session))
-                .and_then(|s| self.sessions.get(&s)),
+            source_session: self.source_session(attempt),
             veiled,
             streams,
             companions,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use phasescope::analysis::analyze;
 use phasescope::capture::Capture;
+use phasescope::migration::{DowntimeMethod, Migration};
 use phasescope::report::Report;
 use serde_json::Value;
 
@@ -97,4 +98,16 @@ pub fn parse_time(s: &str) -> i64 {
         .expect("a time")
         .timestamp_nanos_opt()
         .expect("in range")
+}
+
+/// As many echoes were lost around the switch-over as in these runs, or none, and then it is said why.
+pub fn lost_echoes_are(m: &Migration, runs: &[u64], name: &str) {
+    let mut all = m.downtime.iter();
+    let d = all
+        .find(|d| d.method == DowntimeMethod::LostEchoes)
+        .expect("the method");
+    match runs {
+        [] => assert!(d.lost.is_none() && d.reason.is_some(), "{name} {d:?}"),
+        runs => assert_eq!(d.lost, Some(runs.iter().sum()), "{name}"),
+    }
 }

@@ -102,9 +102,7 @@ impl Tracker {
         let parts = assemble::Parts {
             attempt,
             session: attempt.and_then(|a| self.sessions.get(&a.session)),
-            source_session: attempt
-                .and_then(|a| a.source_session().filter(|s| *s != a.session))
-                .and_then(|s| self.sessions.get(&s)),
+            source_session: self.source_session(attempt),
             streams,
             companions: &companions,
             channels: group.and_then(|g| self.channels.get(&g)),
