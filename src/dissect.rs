@@ -15,12 +15,17 @@ mod qemu;
 mod requests;
 pub(crate) mod rounds;
 pub(crate) mod secret;
+mod ssh;
 mod taps;
 mod tls;
 mod tunnel;
+mod turns;
 
 use phasescope_parsers::libvirt::header as rpc;
 use phasescope_parsers::qemu::{self as migration, Probe, resync};
+
+use out::Out;
+pub(crate) use turns::MESSAGE_PAUSE_NS;
 
 pub use event::{Event, Kind, Protocol};
 
@@ -199,8 +204,7 @@ enum Conversation {
     Multifd(Box<multifd::Connection>),
     Nbd(Box<nbd::Connection>),
     Tls(Box<tls::Connection>),
-    /// Nothing of it can be read.
-    Ssh,
+    Ssh(Box<ssh::Connection>),
     Amqp(Box<amqp::Connection>),
     Http(Box<http::Connection>),
     /// Some other protocol.
@@ -273,7 +277,7 @@ impl<S: Sink> Handler<Conversation> for Dispatch<'_, S> {
             What::Opened | What::Accepted => {}
         }
         match state {
-            Conversation::Unknown | Conversation::Ssh => Interest::Counters,
+            Conversation::Unknown => Interest::Counters,
             _ => Interest::Bytes,
         }
     }
@@ -299,7 +303,8 @@ impl<S: Sink> Dispatch<'_, S> {
             Conversation::Tls(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
             Conversation::Amqp(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
             Conversation::Http(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
-            Conversation::Unknown | Conversation::Ssh => {}
+            Conversation::Ssh(c) => c.data(bytes, offset, &mut self.out(flow.id, direction, stamp)),
+            Conversation::Unknown => {}
             Conversation::New => {
                 *state = Conversation::Undecided(Box::default());
                 self.data(flow, state, direction, stamp, offset, bytes);
@@ -318,9 +323,6 @@ impl<S: Sink> Dispatch<'_, S> {
                     let prefixes = std::mem::take(&mut u.prefixes);
                     *state = begin(protocol, place, direction, offset, &prefixes);
                     self.recognised(flow, protocol, direction, stamp);
-                    if matches!(state, Conversation::Ssh) {
-                        self.nothing_to_show(flow);
-                    }
                     for (d, p) in [Direction::ToServer, Direction::ToClient]
                         .into_iter()
                         .zip(prefixes)
@@ -361,7 +363,8 @@ impl<S: Sink> Dispatch<'_, S> {
                 u.forget(direction);
                 *self.undecided += u.held();
             }
-            Conversation::Unknown | Conversation::Ssh => {}
+            Conversation::Ssh(c) => c.gap(length, &mut self.out(flow.id, direction, stamp)),
+            Conversation::Unknown => {}
         }
         if state.is_decoded() {
             self.sink.event(Event {
@@ -374,6 +377,15 @@ impl<S: Sink> Dispatch<'_, S> {
                     missing,
                 },
             });
+        }
+    }
+
+    fn out(&mut self, flow: u64, direction: Direction, stamp: Stamp) -> Out<'_, S> {
+        Out {
+            sink: self.sink,
+            flow,
+            direction,
+            stamp,
         }
     }
 
@@ -435,7 +447,10 @@ impl<S: Sink> Dispatch<'_, S> {
                 c.end(flow.id, stamp, self.sink);
                 Protocol::Tls
             }
-            Conversation::Ssh => Protocol::Ssh,
+            Conversation::Ssh(c) => {
+                c.end(flow.id, stamp, self.sink);
+                Protocol::Ssh
+            }
             Conversation::Amqp(c) => {
                 c.end(flow, self.sink);
                 if c.lost_step() {
@@ -498,7 +513,7 @@ fn begin(
         }
         Protocol::Nbd => Conversation::Nbd(Box::new(nbd::Connection::new())),
         Protocol::Tls => Conversation::Tls(Box::new(tls::Connection::new())),
-        Protocol::Ssh => Conversation::Ssh,
+        Protocol::Ssh => Conversation::Ssh(Box::new(ssh::Connection::new())),
     }
 }
 
@@ -507,10 +522,7 @@ impl Conversation {
     fn is_decoded(&self) -> bool {
         !matches!(
             self,
-            Conversation::New
-                | Conversation::Undecided(_)
-                | Conversation::Unknown
-                | Conversation::Ssh
+            Conversation::New | Conversation::Undecided(_) | Conversation::Unknown
         )
     }
 }

@@ -375,6 +375,18 @@ pub struct Connection {
     /// What its TLS handshake says, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Handshake>,
+    /// What the identification lines say, where it is SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Identification>,
+}
+
+/// The software of both ends of an SSH connection (RFC 4253, section 4.2), as `OpenSSH_9.2p1`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identification {
+    /// The client's.
+    pub client: Option<String>,
+    /// The server's.
+    pub server: Option<String>,
 }
 
 /// What a TLS handshake says in clear.

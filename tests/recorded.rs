@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use phasescope::capture::Capture;
 use phasescope::capture::write::Writer;
 use phasescope::migration::{
-    Boundary, DowntimeMethod, Driver, Migration, Moment, OutcomeKind, PhaseName, Technique,
+    Boundary, Certainty, DowntimeMethod, Driver, Migration, Moment, OutcomeKind, PhaseName,
+    Technique,
 };
 use phasescope::report::Report;
 use phasescope::scrub::{format_for, scrub};
@@ -33,6 +34,8 @@ struct Way {
     /// Of each migration: the word, and a part of the reason.
     ends: &'static [(OutcomeKind, &'static str)],
     phases: &'static [PhaseName],
+    /// libvirt's messages are inside TLS or SSH.
+    hidden: bool,
 }
 
 const ALL: &[PhaseName] = &[RemoteConnect, Preparation, Transfer, Finish, Cleanup];
@@ -44,6 +47,21 @@ const PLAIN: Way = Way {
     technique: Technique::PreCopy,
     ends: &[(Completed, "")],
     phases: ALL,
+    hidden: false,
+};
+
+/// The same with libvirt's messages encrypted, and the stream in clear.
+const HIDDEN: Way = Way {
+    ends: &[(Completed, "the destination says that it loaded the guest")],
+    hidden: true,
+    ..PLAIN
+};
+
+/// The stream is encrypted as well.
+const ALL_HIDDEN: Way = Way {
+    technique: Technique::Unknown,
+    ends: &[(Completed, "inferred")],
+    ..HIDDEN
 };
 
 const WAYS: &[Way] = &[
@@ -60,9 +78,36 @@ const WAYS: &[Way] = &[
     },
     Way {
         name: "kvm-tls",
-        technique: Technique::Unknown,
-        ends: &[(Completed, "inferred")],
-        ..PLAIN
+        ..ALL_HIDDEN
+    },
+    Way {
+        name: "kvm-tls-tunnelled",
+        driver: Driver::LibvirtTunnelled,
+        ..ALL_HIDDEN
+    },
+    Way {
+        name: "kvm-ssh-tunnelled",
+        driver: Driver::LibvirtTunnelled,
+        ..ALL_HIDDEN
+    },
+    Way {
+        name: "kvm-tls-plain",
+        ..HIDDEN
+    },
+    Way {
+        name: "kvm-ssh",
+        ..HIDDEN
+    },
+    Way {
+        name: "kvm-ssh-direct",
+        driver: Driver::LibvirtDirect,
+        phases: &[Preparation, Transfer, Finish, Cleanup],
+        ..HIDDEN
+    },
+    Way {
+        name: "kvm-ssh-cancelled",
+        ends: &[(Cancelled, "the source called it off; the stream ends early")],
+        ..HIDDEN
     },
     Way {
         name: "kvm-storage",
@@ -172,13 +217,10 @@ const WAYS: &[Way] = &[
     },
 ];
 
-/// Where only a part is in the capture, or all of it is encrypted.
-const PARTIAL: &[&str] = &["kvm-tls", "kvm-late"];
-
 /// The capture at the client's port, where the calls are the client's.
 fn files(name: &str) -> Vec<PathBuf> {
     match name {
-        "kvm-direct" => vec![kvm(name), kvm("kvm-direct-client")],
+        _ if name.ends_with("direct") => vec![kvm(name), kvm(&format!("{name}-client"))],
         _ => vec![kvm(name)],
     }
 }
@@ -192,9 +234,9 @@ fn raw(name: &str) -> Option<Vec<PathBuf>> {
     let name = name.trim_start_matches("kvm-");
     let file = |at: &str| Some(recordings()?.join(format!("{name}-{at}.pcap")));
     let source = file("capture").filter(|f| f.exists())?;
-    Some(match name {
-        "direct" => vec![source, file("client")?],
-        _ => vec![source],
+    Some(match name.ends_with("direct") {
+        true => vec![source, file("client")?],
+        false => vec![source],
     })
 }
 
@@ -261,7 +303,7 @@ fn who_how_and_how_it_ended() {
             assert_eq!(ok, *result == Completed, "{name}");
             let names: Vec<PhaseName> = m.phases.iter().map(|p| p.name).collect();
             assert_eq!(names, way.phases, "{name}");
-            if name == "kvm-tls" {
+            if way.hidden {
                 assert!(m.guest.name.is_none() && m.calls.is_empty());
                 continue;
             }
@@ -322,7 +364,7 @@ fn calls_with_their_status_at_the_logs_times() {
     each(|way, r, whole| {
         let name = way.name;
         for (m, t) in pairs(way, r, whole) {
-            if name == "kvm-tls" {
+            if way.hidden {
                 continue;
             }
             let calls = t["rpc"].as_array().expect("calls");
@@ -390,7 +432,10 @@ fn boundaries_lie_where_the_logs_say() {
             let mut checked = 0;
             for ((phase, start), procedure, call) in EDGES {
                 let procedure = match (way.driver, phase, start) {
-                    // A client's preparation begins with BEGIN.
+                    // A client's preparation begins with BEGIN, which small calls look like.
+                    (Driver::LibvirtDirect, Preparation, true) if way.hidden => {
+                        "DOMAIN_MIGRATE_PREPARE3_PARAMS"
+                    }
                     (Driver::LibvirtDirect, Preparation, true) => "DOMAIN_MIGRATE_BEGIN3_PARAMS",
                     (Driver::LibvirtTunnelled, Preparation, false) => {
                         "DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS"
@@ -403,7 +448,8 @@ fn boundaries_lie_where_the_logs_say() {
                 let Some(edge) = edge(m, (*phase, *start)) else {
                     continue;
                 };
-                let begins = *call || procedure.contains("BEGIN");
+                let direct = way.driver == Driver::LibvirtDirect;
+                let begins = *call || (direct && (*phase, *start) == (Preparation, true));
                 let (a, b) = match begins {
                     true => ("call_sent", "call_received"),
                     false => ("reply_sent", "reply_received"),
@@ -439,9 +485,11 @@ fn pages_and_bytes_equal_qemus_counters() {
             let p = transfer.pages;
             let count = |v: &Value| v.as_u64().expect("a count");
             let (normal, zero) = (count(&s["normal_pages"]), count(&s["zero_pages"]));
-            if PARTIAL.contains(&name) {
+            // Only a part is in the capture, or all of it is encrypted.
+            let encrypted = way.technique == Technique::Unknown;
+            if encrypted || name == "kvm-late" {
                 assert!(!p.exact && p.normal <= normal && p.zero <= zero, "{name}");
-                assert_eq!(transfer.encrypted, name == "kvm-tls");
+                assert_eq!(transfer.encrypted, encrypted);
                 assert_eq!(transfer.transferred_bytes, None);
                 continue;
             }
@@ -544,8 +592,8 @@ fn lost_echoes_equal_the_captures_unanswered_runs() {
     each(|way, r, whole| {
         let name = way.name;
         // The client's port shows other replies; the truth of it stands apart.
-        let key = match name {
-            "kvm-direct" => "ping_in_client_capture",
+        let key = match way.driver {
+            Driver::LibvirtDirect => "ping_in_client_capture",
             _ => "ping_in_capture",
         };
         let pings = whole[key].as_object().expect("pings");
@@ -634,6 +682,43 @@ fn a_recordings_scrubbed_copy_gives_the_same_report() {
             }
         }
         assert_eq!(before.to_json().ok(), after.to_json().ok(), "{}", way.name);
+    }
+}
+
+#[test]
+fn a_stream_in_an_encrypted_tunnel_lies_between_the_calls() {
+    for name in ["kvm-tls-tunnelled", "kvm-ssh-tunnelled"] {
+        let (r, t) = (report(&files(name)), truth(name));
+        let (m, t) = (&r.migrations[0], &t["migrations"][0]);
+        let call = |procedure: &str, key: &str| {
+            let c = named(t, procedure).expect("the call");
+            logged(&c[key]).expect("a time")
+        };
+        let (start, end) = (edge(m, (Transfer, true)), edge(m, (Transfer, false)));
+        let (start, end) = (start.expect("a start"), end.expect("an end"));
+        for b in [start, end] {
+            assert_eq!(b.certainty, Certainty::Inferred, "{name}");
+        }
+        let prepared = call("DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS", "reply_received");
+        let active = logged(&t["summary"]["qemu_active"]).expect("a time");
+        let begun = parse_time(&start.time);
+        assert!(prepared < begun, "{name}");
+        assert!((begun - active).abs() <= start.uncertainty_ns, "{name}");
+        // The last of the guest was written when it had stopped, and acknowledged before FINISH.
+        let stopped = logged(&t["summary"]["vm_stopped_on_source"]).expect("a time");
+        let finish = call("DOMAIN_MIGRATE_FINISH3_PARAMS", "call_received");
+        assert!((stopped..finish).contains(&parse_time(&end.time)), "{name}");
+    }
+}
+
+#[test]
+fn ssh_tells_its_software() {
+    let r = report(&files("kvm-ssh"));
+    let transfer = r.migrations[0].transfer.as_ref().expect("a transfer");
+    let mut connections = transfer.connections.iter();
+    let ssh = connections.find_map(|c| c.ssh.as_ref()).expect("libvirt's");
+    for software in [&ssh.client, &ssh.server] {
+        assert_eq!(software.as_deref(), Some("OpenSSH_9.2p1"));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::intake::begins_with;
 use crate::qemu::Probe;
 
 /// Longest line, with CR and LF. Bytes.
-const MAX_LINE: usize = 255;
+pub const MAX_LINE: usize = 255;
 
 /// How a line begins: protocol 2.0, or a server that also speaks version 1.
 const PREFIXES: [&[u8]; 2] = [b"SSH-2.0-", b"SSH-1.99-"];

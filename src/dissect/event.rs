@@ -93,6 +93,8 @@ pub enum Kind {
     Nbd(Nbd),
     /// What can be seen of a TLS connection.
     Tls(Tls),
+    /// What can be seen of an SSH connection.
+    Ssh(Ssh),
     /// A method or a message of AMQP.
     Amqp(Box<super::amqp::Amqp>),
     /// A request or a response of HTTP.
@@ -221,6 +223,23 @@ pub enum Tls {
     },
     /// Out of step.
     Lost,
+}
+
+/// What can be seen of an SSH connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ssh {
+    /// A side's first line.
+    Identification {
+        /// Protocol version.
+        protocol: String,
+        /// Software and its version.
+        software: String,
+    },
+    /// What one side sent in a row.
+    Data {
+        /// Bytes, with their encryption.
+        bytes: u64,
+    },
 }
 
 /// A libvirt RPC message.

@@ -4,48 +4,22 @@
 use phasescope_parsers::tls::{ContentType, Decoder, Item, Sink as Listen};
 
 use super::Sink;
-use super::event::{Event, Kind, Tls};
+use super::event::{Kind, Tls};
 use super::out::Out;
+use super::turns::Turns;
 use crate::net::{Direction, Stamp};
-
-/// A record that begins so long after the last one belongs to another message: keepalive requests
-/// come a second apart or more, the records of one message in a row. Nanoseconds.
-const MESSAGE_PAUSE_NS: i64 = 250_000_000;
 
 /// State of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     decoders: [Decoder<Stamp>; 2],
-    /// Application data in one direction, not told yet.
-    run: Option<Run>,
-}
-
-/// Records of application data in a row, from one side.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    direction: Direction,
-    first: Stamp,
-    last: Stamp,
-    bytes: u64,
+    /// Application data.
+    turns: Turns,
 }
 
 struct Adapter<'a, S> {
     out: Out<'a, S>,
-    run: &'a mut Option<Run>,
-}
-
-impl<S: Sink> Adapter<'_, S> {
-    /// Tells the run of records that has ended.
-    fn turn(&mut self) {
-        if let Some(r) = self.run.take() {
-            self.out.sink.event(Event {
-                stamp: r.last,
-                begin: r.first,
-                flow: Some((self.out.flow, r.direction)),
-                kind: Kind::Tls(Tls::Data { bytes: r.bytes }),
-            });
-        }
-    }
+    turns: &'a mut Turns,
 }
 
 impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
@@ -55,23 +29,7 @@ impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
                 kind: ContentType::ApplicationData,
                 length,
                 ..
-            } => {
-                let over = |r: Run| {
-                    r.direction != self.out.direction
-                        || begin.time.since(r.last.time) > MESSAGE_PAUSE_NS
-                };
-                if self.run.is_some_and(over) {
-                    self.turn();
-                }
-                let run = self.run.get_or_insert(Run {
-                    direction: self.out.direction,
-                    first: begin,
-                    last: begin,
-                    bytes: 0,
-                });
-                run.last = self.out.stamp;
-                run.bytes += u64::from(length);
-            }
+            } => self.turns.add(begin, u64::from(length), &mut self.out),
             Item::Record { .. } | Item::Found => {}
             Item::ClientHello {
                 server_name,
@@ -101,7 +59,7 @@ impl Connection {
     pub(super) fn new() -> Self {
         Self {
             decoders: [Decoder::new(), Decoder::new()],
-            run: None,
+            turns: Turns::new(|bytes| Kind::Tls(Tls::Data { bytes })),
         }
     }
 
@@ -121,7 +79,7 @@ impl Connection {
                 direction,
                 stamp,
             },
-            run: &mut self.run,
+            turns: &mut self.turns,
         };
         f(decoder, &mut adapter);
         sink.resolved(flow, direction, decoder.resolved());
@@ -137,11 +95,8 @@ impl Connection {
     ) {
         self.with(flow, direction, stamp, sink, |d, out| {
             // A record may go on in many segments: its end is the last of them.
-            if let Some(run) = out.run.as_mut()
-                && run.direction == direction
-                && d.inside_record()
-            {
-                run.last = stamp;
+            if d.inside_record() {
+                out.turns.goes_on(direction, stamp);
             }
             d.push(stamp, bytes, out);
         });
@@ -164,6 +119,8 @@ impl Connection {
         for direction in [Direction::ToServer, Direction::ToClient] {
             self.with(flow, direction, stamp, sink, |d, _| d.finish());
         }
-        self.with(flow, Direction::ToServer, stamp, sink, |_, out| out.turn());
+        self.with(flow, Direction::ToServer, stamp, sink, |_, out| {
+            out.turns.tell(&mut out.out);
+        });
     }
 }

@@ -11,6 +11,7 @@ use super::openstack::{self, Story, Veiled, Wish};
 use super::outcome::{self, ONE_SIDED, one_sided};
 use super::records::{
     Attempt, CallRecord, Companion, CompanionKind, DiskRecord, Mark, Session, Side, Stream,
+    Wrapping,
 };
 use super::{
     Boundary, Call, Certainty, Clock, Connection, Driver, Guest, Hole, Host, Migration,
@@ -57,6 +58,7 @@ impl Parts<'_> {
         };
         match attempt.flags {
             _ if attempt.side == Side::Source => Driver::LibvirtDirect,
+            _ if attempt.inferred && attempt.source_address.is_some() => Driver::LibvirtDirect,
             _ if attempt.tunnelled => Driver::LibvirtTunnelled,
             Some(f) if f & flag::TUNNELLED != 0 => Driver::LibvirtTunnelled,
             Some(f) if f & flag::PEER2PEER == 0 => Driver::LibvirtDirect,
@@ -89,7 +91,7 @@ impl Parts<'_> {
         let tunnel = self.attempt.map(|a| a.session);
         let beside = self.companions.iter().filter_map(|c| match c.kind {
             CompanionKind::Multifd(_) | CompanionKind::Tls(_) => Some(&c.info),
-            CompanionKind::Nbd(_) | CompanionKind::Ssh => None,
+            CompanionKind::Nbd(_) | CompanionKind::Ssh(_) => None,
         });
         let all = self.streams.iter().map(|s| &s.info).chain(beside);
         all.filter(move |i| Some(i.id) != tunnel)
@@ -109,6 +111,12 @@ impl Parts<'_> {
         last
     }
 
+    /// The same, or the end of what went through an encrypted tunnel.
+    pub(super) fn memory_over(&self) -> Option<Stamp> {
+        let tunnel = || self.attempt?.mark(Signal::VeiledTunnelEnd);
+        self.memory_closed().or_else(|| tunnel().map(|m| m.stamp))
+    }
+
     fn disks(&self) -> impl Iterator<Item = (&Companion, &DiskRecord)> {
         self.companions.iter().filter_map(|c| match &c.kind {
             CompanionKind::Nbd(n) => Some((c, n)),
@@ -117,9 +125,9 @@ impl Parts<'_> {
     }
 
     pub(super) fn encrypted(&self) -> bool {
-        self.companions
-            .iter()
-            .any(|c| matches!(c.kind, CompanionKind::Tls(_)))
+        let tunnel = self.attempt.is_some_and(|a| a.inferred && a.tunnelled);
+        let tls = |c: &Companion| matches!(c.kind, CompanionKind::Tls(_));
+        tunnel || self.companions.iter().any(tls)
     }
 
     /// The stream that the guest's device state went through.
@@ -212,7 +220,7 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     }
     if parts.attempt.is_some_and(|a| a.inferred) {
         notes.push(
-            "libvirt's messages are encrypted: boundaries are inferred from the sizes of TLS records"
+            "libvirt's messages are encrypted: boundaries are inferred from the sizes and times of what each side sends"
                 .to_owned(),
         );
     }
@@ -540,7 +548,7 @@ fn subject(parts: &Parts<'_>) -> Subject {
             s.stopped.map_or(s.info.last, |(_, at)| at).time,
             s.info.last.time,
         )),
-        None => parts.memory_closed().map(|c| {
+        None => parts.memory_over().map(|c| {
             let early = c.time.offset(-downtime::ANNOUNCED_EARLY_NS);
             (early, c.time)
         }),
@@ -591,28 +599,19 @@ fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
         .streams
         .iter()
         .filter(|s| parts.attempt.is_none_or(|a| a.session != s.info.id))
-        .map(|s| connection(&s.info, Role::Main))
+        .map(|s| connection(&s.info, Role::Main, Wrapping::default()))
         .collect();
     connections.extend(parts.companions.iter().filter_map(|c| {
         let role = match c.kind {
             CompanionKind::Multifd(_) => Role::Multifd,
             CompanionKind::Nbd(_) => Role::Nbd,
             CompanionKind::Tls(_) => Role::Main,
-            CompanionKind::Ssh => return None,
+            CompanionKind::Ssh(_) => return None,
         };
-        Some(Connection {
-            tls: match &c.kind {
-                CompanionKind::Tls(t) => Some(t.handshake()),
-                _ => None,
-            },
-            ..connection(&c.info, role)
-        })
+        Some(connection(&c.info, role, c.handshake()))
     }));
     let control = parts.session.into_iter().chain(parts.source_session);
-    connections.extend(control.map(|s| Connection {
-        tls: s.tls.clone(),
-        ..connection(&s.info, Role::Control)
-    }));
+    connections.extend(control.map(|s| connection(&s.info, Role::Control, s.handshake.clone())));
     let Some(main) = parts.main() else {
         return parts.encrypted().then(|| Transfer {
             connections,
@@ -716,7 +715,7 @@ fn postcopy(main: &Stream, clock: Clock) -> Option<Postcopy> {
     })
 }
 
-fn connection(info: &FlowInfo, role: Role) -> Connection {
+fn connection(info: &FlowInfo, role: Role, wrapping: Wrapping) -> Connection {
     let [to_server, to_client] = info.halves;
     Connection {
         client: info.client.to_string(),
@@ -733,7 +732,8 @@ fn connection(info: &FlowInfo, role: Role) -> Connection {
             + to_client.cut_bytes,
         first_frame: info.first.frame,
         last_frame: info.last.frame,
-        tls: None,
+        tls: wrapping.tls,
+        ssh: wrapping.ssh,
     }
 }
 

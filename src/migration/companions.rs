@@ -1,9 +1,9 @@
 //! Connections beside the stream: multifd channels, disks, and what is encrypted.
 
 use super::Tracker;
-use super::records::{Companion, CompanionKind, MAX_DISKS, MAX_TURNS, Turn};
-use crate::dissect::event::{Event, Multifd, Nbd, Tls};
-use crate::net::FlowInfo;
+use super::records::{Companion, CompanionKind, MAX_DISKS, Turn};
+use crate::dissect::event::{Event, Multifd, Nbd, Ssh, Tls};
+use crate::net::{Direction, FlowInfo};
 
 impl Tracker {
     pub(super) fn companion(&mut self, info: &FlowInfo, kind: CompanionKind) {
@@ -86,28 +86,32 @@ impl Tracker {
     }
 
     pub(super) fn tls(&mut self, event: &Event, what: &Tls) {
-        let Some((flow, direction)) = event.flow else {
-            return;
-        };
-        let companion = self.companions.get_mut(&flow);
+        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
         let Some(CompanionKind::Tls(record)) = companion.map(|c| &mut c.kind) else {
             return;
         };
         match what {
             Tls::ClientHello { server_name, .. } => record.server_name = server_name.clone(),
             Tls::ServerHello { version } => record.version = Some(*version),
-            Tls::Data { bytes } => {
-                if record.turns.len() >= 2 * MAX_TURNS {
-                    record.turns.remove(MAX_TURNS);
-                }
-                record.turns.push(Turn {
-                    direction,
-                    first: event.begin,
-                    last: event.stamp,
-                    bytes: *bytes,
-                });
-            }
+            Tls::Data { bytes } => record.turns.push(Turn::of(event, *bytes)),
             Tls::Lost => {}
+        }
+    }
+
+    pub(super) fn ssh(&mut self, event: &Event, what: &Ssh) {
+        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        let Some(CompanionKind::Ssh(record)) = companion.map(|c| &mut c.kind) else {
+            return;
+        };
+        match what {
+            Ssh::Identification { software, .. } => {
+                let end = match event.flow {
+                    Some((_, Direction::ToClient)) => &mut record.software.server,
+                    _ => &mut record.software.client,
+                };
+                *end = Some(software.clone());
+            }
+            Ssh::Data { bytes } => record.turns.push(Turn::of(event, *bytes)),
         }
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) 
     // A stream that cannot be read and ends before FINISH is a pre-copy's: the guest stood still
     // when it ended, and ran when it began.
     let closed = parts
-        .memory_closed()
+        .memory_over()
         .filter(|c| outcome == OutcomeKind::Completed && call.is_some_and(|call| *c <= call.stamp));
     let opened = parts.memory_opened();
     let (earliest, latest) = seen.or(closed.map(|c| (opened, c)))?;

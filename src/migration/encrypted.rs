@@ -1,67 +1,183 @@
-//! libvirt inside TLS: only the sizes and times of records are visible.
+//! libvirt inside TLS or SSH: only sizes and times are visible.
 //!
-//! In a peer-to-peer migration the source's daemon makes small calls, then sends the guest's
-//! definition with PREPARE, and once more with FINISH (libvirt `src/qemu/qemu_migration.c`,
-//! `qemuMigrationSrcPerformPeer2Peer3`). The two large uploads and the answers to them are the
-//! boundaries, as far as sizes can tell.
+//! The source's daemon, or a client, makes small calls, then sends the guest's definition with
+//! PREPARE, and a cookie with FINISH (libvirt `src/qemu/qemu_migration.c`,
+//! `qemuMigrationSrcPerformPeer2Peer3`). These uploads and the answers to them are the boundaries,
+//! as far as sizes can tell. A tunnelled stream lies between them.
 
 use super::markers::Signal;
-use super::records::{Attempt, Companion, CompanionKind, Mark, Session, TlsRecord, Turn};
-use crate::net::{Direction, Stamp};
+use super::records::{Attempt, Companion, CompanionKind, Mark, Session, Turn};
+use crate::net::{Direction, FlowInfo, Stamp};
 
 /// libvirt's TLS port (IANA: unassigned; libvirt `src/remote/remote_driver.h`).
 const LIBVIRT_TLS_PORT: u16 = 16514;
 
-/// A definition is larger than this; every other call of a migration is smaller. Bytes.
+/// A definition is larger than this; the calls before it are smaller. Bytes.
 const MIN_DEFINITION: u64 = 4096;
 
-/// An answer to PREPARE or FINISH holds a cookie; a keepalive does not. Bytes.
-const MIN_ANSWER: u64 = 200;
+/// FINISH, and an answer to it or to PREPARE, are larger than this; keepalives and small calls are
+/// not, with their encryption. Bytes.
+const MIN_MESSAGE: u64 = 200;
+
+/// So much between PREPARE and FINISH is guest memory. Bytes.
+pub(super) const MIN_STREAM: u64 = 1 << 20;
 
 /// Calls between CONNECT_OPEN and PREPARE: five features, the close callback, and OPEN itself.
 const OPEN_BEFORE_PREPARE: usize = 7;
 
-/// The attempt that a TLS connection to a libvirt daemon looks like, if it looks like one.
-pub(super) fn attempt(companion: &Companion) -> Option<(Session, Attempt)> {
-    let CompanionKind::Tls(tls) = &companion.kind else {
-        return None;
+/// What a connection looks like.
+pub(super) struct Found {
+    pub(super) session: Session,
+    pub(super) attempt: Attempt,
+    /// So many of its turns are this attempt's and what came before it.
+    pub(super) turns: usize,
+}
+
+/// May libvirt's calls go through it?
+pub(super) fn is_control(c: &Companion) -> bool {
+    match c.kind {
+        CompanionKind::Tls(_) => c.info.server.port == LIBVIRT_TLS_PORT,
+        CompanionKind::Ssh(_) => true,
+        CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => false,
+    }
+}
+
+/// Does it go to the host that this memory goes to, and from the host that it comes from? `None`:
+/// not to that host; `false`: from a third one, where a client drives.
+pub(super) fn beside(control: &FlowInfo, memory: &FlowInfo) -> Option<bool> {
+    let there = control.server.ip == memory.server.ip && control.first.time <= memory.first.time;
+    there.then_some(control.client.ip == memory.client.ip)
+}
+
+/// The attempt that a connection looks like, if it looks like one. `memory`: the connection that
+/// was opened for the guest's memory. SSH carries so much else that without it nothing is said,
+/// unless a stream fits between PREPARE and FINISH and a guest was `announced` when that was over.
+pub(super) fn attempt(
+    control: &Companion,
+    memory: Option<&FlowInfo>,
+    announced: impl Fn(Stamp) -> bool,
+) -> Option<Found> {
+    let turns = control.turns();
+    let ssh = matches!(control.kind, CompanionKind::Ssh(_));
+    let prepare = prepare(turns, memory)?;
+    let prepared = answer(turns, prepare);
+    let finish = Finish::find(turns, prepared.unwrap_or(prepare) + 1, memory.is_none());
+    let opened = memory.map(|m| m.first.time);
+    let before = |i: usize| opened.is_none_or(|m| turns[i].first.time <= m);
+    let mut attempt = Attempt::new(control.info.id, true);
+    attempt.inferred = true;
+    attempt.source_address = memory
+        .map(|m| m.client.ip)
+        .filter(|ip| *ip != control.info.client.ip);
+    let at = |i: Option<usize>| i.map(|i| mark(turns[i].first, turns[i].last));
+    let tunnel = match memory {
+        None => finish.tunnel(turns),
+        Some(_) => None,
     };
-    if companion.info.server.port != LIBVIRT_TLS_PORT {
+    let evident = memory.is_some() || tunnel.is_some_and(|(_, end)| announced(end.stamp));
+    if ssh && !(evident && prepared.is_some_and(before) && finish.call.is_some()) {
         return None;
     }
-    let uploads: Vec<usize> = tls
-        .turns
-        .iter()
-        .enumerate()
-        .filter(|(_, t)| t.direction == Direction::ToServer && t.bytes >= MIN_DEFINITION)
-        .map(|(i, _)| i)
-        .collect();
-    let prepare = *uploads.first()?;
-    let mut attempt = Attempt::new(companion.info.id, true);
-    attempt.inferred = true;
-    let signal = |a: &mut Attempt, s, m: Option<Mark>| {
-        if let Some(m) = m {
-            a.signal(s, m);
+    attempt.tunnelled = tunnel.is_some();
+    let (begin, end) = tunnel.unzip();
+    for (signal, mark) in [
+        (Signal::PrepareCall, at(Some(prepare))),
+        (Signal::PrepareReply, at(prepared)),
+        (Signal::VeiledTunnel, begin),
+        (Signal::VeiledTunnelEnd, end),
+        (Signal::FinishCall, at(finish.call)),
+        (Signal::FinishReply, at(finish.answer)),
+    ] {
+        if let Some(mark) = mark {
+            attempt.signal(signal, mark);
         }
-    };
-    let sent = |i: usize| tls.turns.get(i).map(|t| mark(t.first, t.last));
-    signal(&mut attempt, Signal::PrepareCall, sent(prepare));
-    signal(&mut attempt, Signal::PrepareReply, answer(tls, prepare));
-    if let Some(finish) = uploads.get(1) {
-        signal(&mut attempt, Signal::FinishCall, sent(*finish));
-        signal(&mut attempt, Signal::FinishReply, answer(tls, *finish));
     }
     let session = Session {
-        info: companion.info.clone(),
-        ended: companion.ended,
-        open_reply: open_reply(tls, prepare),
+        info: control.info.clone(),
+        ended: control.ended,
+        open_reply: open_reply(turns, prepare),
         calls: Vec::new(),
-        missing_bytes: companion.missing_bytes,
-        attempts: 1,
+        missing_bytes: control.missing_bytes,
+        attempts: 0,
         pings: [0; 2],
-        tls: Some(tls.handshake()),
+        handshake: control.handshake(),
     };
-    Some((session, attempt))
+    let last = finish.answer.or(finish.call).or(prepared);
+    Some(Found {
+        session,
+        attempt,
+        turns: last.unwrap_or(prepare) + 1,
+    })
+}
+
+/// The upload of the definition: the first one, or the last one before the memory.
+fn prepare(turns: &[Turn], memory: Option<&FlowInfo>) -> Option<usize> {
+    let large = |t: &Turn, d| t.direction == d && t.bytes >= MIN_DEFINITION;
+    let definition = |t: &Turn| large(t, Direction::ToServer);
+    match memory {
+        Some(m) => {
+            let until = turns.partition_point(|t| t.last.time <= m.first.time);
+            turns[..until].iter().rposition(definition)
+        }
+        // The source's daemon is asked for the definition before it is given one.
+        None => turns
+            .iter()
+            .position(|t| definition(t) || large(t, Direction::ToClient))
+            .filter(|i| definition(&turns[*i])),
+    }
+}
+
+/// What follows PREPARE's answer.
+struct Finish {
+    /// Uploads before the call: a tunnelled stream.
+    from: usize,
+    call: Option<usize>,
+    answer: Option<usize>,
+}
+
+impl Finish {
+    /// `tunnel`: a stream may lie before it. Then FINISH is what comes last: inside SSH, answers to
+    /// a stream may be large as well (windows, new keys).
+    fn find(turns: &[Turn], from: usize, tunnel: bool) -> Self {
+        let uploads = || (from..turns.len()).filter(|i| is_upload(&turns[*i]));
+        let all: u64 = uploads().map(|i| turns[i].bytes).sum();
+        let (call, answer) = if tunnel && all >= MIN_STREAM {
+            let call = uploads().next_back();
+            let answer = call.and_then(|i| answer(turns, i));
+            (call.filter(|_| answer.is_some()), answer)
+        } else {
+            let answer = answer(turns, from.saturating_sub(1));
+            let before = |i: &usize| answer.is_none_or(|a| *i < a);
+            let call = match answer {
+                Some(_) => uploads().rfind(before),
+                None => uploads().next(),
+            };
+            (call, answer)
+        };
+        Self { from, call, answer }
+    }
+
+    /// The first and the last of a stream between PREPARE and FINISH.
+    fn tunnel(&self, turns: &[Turn]) -> Option<(Mark, Mark)> {
+        let until = self.call.unwrap_or(turns.len());
+        let inside = turns.get(self.from..until)?;
+        let uploads = || inside.iter().filter(|t| is_upload(t));
+        if uploads().map(|t| t.bytes).sum::<u64>() < MIN_STREAM {
+            return None;
+        }
+        let (first, last) = (uploads().next()?, uploads().next_back()?);
+        // The destination acknowledges the stream's end.
+        let end = inside.last().map_or(last.last, |t| t.last);
+        let begin = Mark {
+            uncertainty_ns: crate::dissect::MESSAGE_PAUSE_NS,
+            ..Mark::at(first.first)
+        };
+        Some((begin, mark(last.last, end)))
+    }
+}
+
+fn is_upload(t: &Turn) -> bool {
+    t.direction == Direction::ToServer && t.bytes >= MIN_MESSAGE
 }
 
 /// The boundary lies somewhere in a turn: its end, give or take its length.
@@ -74,20 +190,17 @@ fn mark(first: Stamp, last: Stamp) -> Mark {
 }
 
 /// The first large answer after a turn.
-fn answer(tls: &TlsRecord, after: usize) -> Option<Mark> {
-    let t = tls
-        .turns
-        .iter()
-        .skip(after + 1)
-        .find(|t| t.direction == Direction::ToClient && t.bytes >= MIN_ANSWER)?;
-    Some(mark(t.first, t.last))
+fn answer(turns: &[Turn], after: usize) -> Option<usize> {
+    let large = |t: &Turn| t.direction == Direction::ToClient && t.bytes >= MIN_MESSAGE;
+    let found = turns.iter().skip(after + 1).position(large)?;
+    Some(after + 1 + found)
 }
 
 /// The answer to CONNECT_OPEN, counted back from PREPARE; uncertain by the neighbouring calls, for
 /// versions of libvirt differ in what they ask.
-fn open_reply(tls: &TlsRecord, prepare: usize) -> Option<Mark> {
-    let before = tls.turns.get(..prepare)?;
-    let answers: Vec<&Turn> = before
+fn open_reply(turns: &[Turn], prepare: usize) -> Option<Mark> {
+    let answers: Vec<&Turn> = turns
+        .get(..prepare)?
         .iter()
         .filter(|t| t.direction == Direction::ToClient)
         .collect();

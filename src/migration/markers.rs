@@ -146,6 +146,10 @@ pub enum Signal {
     TokensDeleted,
     /// The conductor's last reply before a silence.
     LastConductorReply,
+    /// Inside TLS or SSH: much data follows PREPARE's answer.
+    VeiledTunnel,
+    /// Inside TLS or SSH: the answer to the last of it.
+    VeiledTunnelEnd,
     /// Inside TLS: a client spoke to Keystone.
     VeiledLogin,
     /// Inside TLS: Keystone's last answer before the client turned to Nova.
@@ -262,9 +266,11 @@ pub const MARKERS: &[Marker] = &[
     row(P::Storage, End, 1, "migration-connection-opened", S::StorageInStep, Certainty::Inferred, LIBVIRT, "libvirt migrates memory when the disks are in step"),
     row(P::Transfer, Start, 1, "migration-connection-opened", S::StreamOpened, Transport, &[], "tcp.flags.syn==1 && tcp.flags.ack==0, migration port"),
     row(P::Transfer, Start, 2, "migration-stream-header", S::StreamHeader, Decoded, &[], "tcp contains 51:45:56:4d"),
+    row(P::Transfer, Start, 3, "tunnel-data", S::VeiledTunnel, Inferred, TUNNELLED, "the first large message on libvirt's connection after the answer to PREPARE"),
     row(P::Transfer, End, 1, "migration-connection-closed", S::StreamClosed, Transport, &[], "tcp.flags.fin==1 (the later one) or tcp.flags.reset==1"),
     row(P::Transfer, End, 1, "tunnel-stream-end", S::TunnelEnd, Decoded, TUNNELLED, "libvirt.type==3 && libvirt.status==0"),
     row(P::Transfer, End, 2, "migration-stream-end", S::StreamEnd, Decoded, &[], "the byte 0x00 after the last section"),
+    row(P::Transfer, End, 3, "tunnel-data-end", S::VeiledTunnelEnd, Inferred, TUNNELLED, "the answer to the last large message before the one that stands for FINISH"),
     row(P::Finish, Start, 1, "migrate-finish-call", S::FinishCall, Decoded, LIBVIRT, "libvirt.procedure in {63,109,217,306} && libvirt.type==0"),
     row(P::Finish, Start, 2, "migrate-finish-cancel-call", S::FinishCancelCall, Decoded, LIBVIRT, "the same, with cancelled=1"),
     row(P::Finish, Start, 3, "migrate-perform-reply", S::PerformReply, Inferred, DIRECT, "libvirt.procedure in {62,216,305} && libvirt.type==1: the client calls FINISH when it has this"),

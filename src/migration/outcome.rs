@@ -103,7 +103,7 @@ fn of_hosts(parts: &Parts<'_>, subject: &Subject) -> Outcome {
         };
     }
     if attempt.inferred {
-        return of_encrypted(attempt, subject);
+        return of_encrypted(parts, attempt, subject);
     }
     match (attempt.finish_ok, attempt.has(Signal::FinishCancelCall)) {
         (_, true) => called_off(parts, error),
@@ -238,7 +238,19 @@ fn lost_connection(session: &Session) -> String {
 }
 
 /// libvirt's messages cannot be read; QEMU's announcement of the guest's new place can.
-fn of_encrypted(attempt: &Attempt, subject: &Subject) -> Outcome {
+fn of_encrypted(parts: &Parts<'_>, attempt: &Attempt, subject: &Subject) -> Outcome {
+    if let Some(s) = parts.main() {
+        // The stream itself can.
+        if s.broken_off() {
+            return called_off(parts, None);
+        }
+        if attempt.has(Signal::FinishReply) && matches!(s.loaded, Some((_, true))) {
+            return is(
+                OutcomeKind::Completed,
+                "inferred: libvirt's messages are encrypted, but the destination says that it loaded the guest, and answered what came after",
+            );
+        }
+    }
     if attempt.has(Signal::FinishCall) && !subject.macs.is_empty() {
         return is(
             OutcomeKind::Completed,

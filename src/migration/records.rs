@@ -9,9 +9,9 @@ use phasescope_parsers::qemu::block::CHUNK;
 use phasescope_parsers::qemu::ram::Counts;
 use phasescope_parsers::qemu::stream::DiskCounts;
 
-use super::Handshake;
 use super::markers::Signal;
 use super::outcome::one_sided;
+use super::{Handshake, Identification};
 use crate::dissect::event::{Event, Requests, Round};
 use crate::net::tcp::HalfStats;
 use crate::net::{Direction, FlowInfo, Stamp};
@@ -77,8 +77,8 @@ pub(super) struct Session {
     pub(super) attempts: u32,
     /// Keepalive requests of each direction since the other side said anything.
     pub(super) pings: [u32; 2],
-    /// What its TLS handshake says.
-    pub(super) tls: Option<Handshake>,
+    /// What encrypts it.
+    pub(super) handshake: Wrapping,
 }
 
 impl Session {
@@ -205,7 +205,50 @@ pub(super) enum CompanionKind {
     Multifd(ChannelRecord),
     Nbd(DiskRecord),
     Tls(TlsRecord),
-    Ssh,
+    Ssh(SshRecord),
+}
+
+impl Companion {
+    /// What each side sent in turn, where nothing else can be seen.
+    pub(super) fn turns(&self) -> &[Turn] {
+        match &self.kind {
+            CompanionKind::Tls(t) => &t.turns.0,
+            CompanionKind::Ssh(s) => &s.turns.0,
+            CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => &[],
+        }
+    }
+
+    /// Forgets the first `n` turns.
+    pub(super) fn forget_turns(&mut self, n: usize) {
+        let turns = match &mut self.kind {
+            CompanionKind::Tls(t) => &mut t.turns.0,
+            CompanionKind::Ssh(s) => &mut s.turns.0,
+            CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => return,
+        };
+        turns.drain(..n.min(turns.len()));
+    }
+
+    /// What encrypts it.
+    pub(super) fn handshake(&self) -> Wrapping {
+        match &self.kind {
+            CompanionKind::Tls(t) => Wrapping {
+                tls: Some(t.handshake()),
+                ssh: None,
+            },
+            CompanionKind::Ssh(s) => Wrapping {
+                tls: None,
+                ssh: Some(s.software.clone()),
+            },
+            CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => Wrapping::default(),
+        }
+    }
+}
+
+/// What a connection is encrypted by, as far as that is said in clear.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wrapping {
+    pub(super) tls: Option<Handshake>,
+    pub(super) ssh: Option<Identification>,
 }
 
 /// A multifd channel.
@@ -238,8 +281,8 @@ pub(super) struct DiskRecord {
     pub(super) lost: bool,
 }
 
-/// Turns of a TLS conversation that are kept: the first ones, and as many of the last.
-pub(super) const MAX_TURNS: usize = 512;
+/// Turns of an encrypted conversation that are kept: the first ones, and as many of the last.
+const MAX_TURNS: usize = 512;
 
 /// What one side said before the other spoke.
 #[derive(Debug, Clone, Copy)]
@@ -250,12 +293,43 @@ pub(super) struct Turn {
     pub(super) bytes: u64,
 }
 
+impl Turn {
+    pub(super) fn of(event: &Event, bytes: u64) -> Self {
+        Self {
+            direction: event.flow.map_or(Direction::ToServer, |(_, d)| d),
+            first: event.begin,
+            last: event.stamp,
+            bytes,
+        }
+    }
+}
+
+/// The turns of a conversation.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turns(Vec<Turn>);
+
+impl Turns {
+    pub(super) fn push(&mut self, turn: Turn) {
+        if self.0.len() >= 2 * MAX_TURNS {
+            self.0.remove(MAX_TURNS);
+        }
+        self.0.push(turn);
+    }
+}
+
+/// An SSH connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SshRecord {
+    pub(super) software: Identification,
+    pub(super) turns: Turns,
+}
+
 /// A TLS connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TlsRecord {
     pub(super) server_name: Option<String>,
     pub(super) version: Option<u16>,
-    pub(super) turns: Vec<Turn>,
+    pub(super) turns: Turns,
 }
 
 /// Whose daemon a connection goes to.

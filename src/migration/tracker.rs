@@ -3,6 +3,7 @@
 
 mod direct;
 mod joining;
+mod looking;
 mod running;
 
 use std::collections::BTreeMap;
@@ -18,15 +19,16 @@ use phasescope_parsers::qemu::command;
 use phasescope_parsers::qemu::element::ElementType;
 use phasescope_parsers::qemu::return_path::Message;
 
+use super::assemble;
 use super::guests::GuestLogs;
 use super::markers::Signal;
 use super::multifd::Channels;
 use super::openstack::{Cloud, Story};
 use super::records::{
     Attempt, CallRecord, Companion, CompanionKind, MAX_CALLS, MAX_ROUNDS, Mark, Session, Stream,
+    Wrapping,
 };
 use super::{Clock, Migration};
-use super::{assemble, encrypted};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
 use crate::net::{Direction, Endpoint, FlowInfo, Stamp};
 use crate::time::Timestamp;
@@ -146,6 +148,7 @@ impl Tracker {
                 self.cloud.event(event);
                 self.tls(event, what);
             }
+            Kind::Ssh(what) => self.ssh(event, what),
             Kind::Amqp(_) | Kind::Http(_) => self.cloud.event(event),
             Kind::Gap { length, .. } => {
                 if let Some((flow, _)) = event.flow {
@@ -174,7 +177,7 @@ impl Tracker {
                     missing_bytes: 0,
                     attempts: 0,
                     pings: [0; 2],
-                    tls: None,
+                    handshake: Wrapping::default(),
                 };
                 self.sessions.insert(info.id, session);
             }
@@ -189,7 +192,7 @@ impl Tracker {
                 self.cloud.recognised_tls(info);
                 self.companion(info, CompanionKind::Tls(Default::default()));
             }
-            Protocol::Ssh => self.companion(info, CompanionKind::Ssh),
+            Protocol::Ssh => self.companion(info, CompanionKind::Ssh(Default::default())),
             Protocol::Amqp | Protocol::Http => self.cloud.recognised(info),
         }
     }
@@ -212,6 +215,11 @@ impl Tracker {
                 if let Some(c) = self.companions.get_mut(&info.id) {
                     c.info = info.clone();
                     c.ended = true;
+                }
+                // One that libvirt's calls go through.
+                if let Some(s) = self.sessions.get_mut(&info.id) {
+                    s.info = info.clone();
+                    s.ended = true;
                 }
             }
             Protocol::Amqp | Protocol::Http => self.cloud.ended(info),
@@ -479,27 +487,12 @@ impl Tracker {
         }
     }
 
-    /// Takes encrypted connections that look like a migration for one, when they are over.
-    fn look_into_encrypted(&mut self, over: impl Fn(&Companion) -> bool) {
-        let found: Vec<(u64, (Session, Attempt))> = self
-            .companions
-            .iter()
-            .filter(|(_, c)| over(c))
-            .filter_map(|(id, c)| Some((*id, encrypted::attempt(c)?)))
-            .collect();
-        for (id, (session, attempt)) in found {
-            self.companions.remove(&id);
-            self.sessions.insert(id, session);
-            self.attempts.push(attempt);
-        }
-    }
-
     /// Migrations of which all has been seen by now.
     pub fn ready(&mut self) -> Vec<Migration> {
         let now = self.now;
         let old = |t: Timestamp| now.since(t) > SETTLE_NS;
         let mut out = Vec::new();
-        self.look_into_encrypted(|c| c.ended && old(c.info.last.time));
+        self.look_into_encrypted(|ended, info| ended && old(info.last.time));
         while let Some(i) = self.attempts.iter().position(|a| {
             let session = self.sessions.get(&a.session);
             let over = session.is_none_or(|s| s.ended)
@@ -531,8 +524,16 @@ impl Tracker {
             }
         }
         // Companions that no stream came for, and channels of the same.
-        self.companions
-            .retain(|_, c| !c.ended || !old(c.info.last.time));
+        let idle: Vec<u64> = self
+            .companions
+            .iter()
+            .filter(|(_, c)| c.ended && old(c.info.last.time))
+            .filter(|(_, c)| !self.attempts.iter().any(|a| self.accompanies(a, true, c)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in idle {
+            self.companions.remove(&id);
+        }
         let companions = &self.companions;
         self.channels
             .retain(|(_, at), _| companions.values().any(|c| c.info.server == *at));
@@ -557,7 +558,7 @@ impl Tracker {
     /// The capture has ended: the rest. All connections must have ended before.
     pub fn finish(&mut self) -> Vec<Migration> {
         self.guests.finish();
-        self.look_into_encrypted(|_| true);
+        self.look_into_encrypted(|_, _| true);
         let mut out = Vec::new();
         while !self.attempts.is_empty() {
             out.push(self.tell(0));

@@ -364,6 +364,10 @@ fn role(c: &crate::migration::Connection) -> String {
         let name = name.map_or_else(String::new, |n| format!(" to {n}"));
         text += &format!(" ({version}{name})");
     }
+    if let Some(s) = &c.ssh {
+        let software = s.server.as_ref();
+        text += &software.map_or_else(|| " (SSH)".to_owned(), |s| format!(" (SSH, {s})"));
+    }
     text
 }
 

@@ -8,7 +8,7 @@ use phasescope_parsers::libvirt::header::{MessageType, Status, program_name};
 use phasescope_parsers::libvirt::message::Body;
 use phasescope_parsers::qemu::return_path::Message;
 
-use crate::dissect::event::{Event, Guest, Kind, Multifd, Nbd, Qemu, Rpc, Tls};
+use crate::dissect::event::{Event, Guest, Kind, Multifd, Nbd, Qemu, Rpc, Ssh, Tls};
 use crate::net::tcp::Missing;
 use crate::net::{Direction, Endpoint};
 use crate::time::Timestamp;
@@ -58,6 +58,7 @@ fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
         Kind::Multifd(m) => multifd_fields(m),
         Kind::Nbd(n) => nbd_fields(n),
         Kind::Tls(t) => tls_fields(t),
+        Kind::Ssh(s) => ssh_fields(s),
         Kind::Amqp(a) => Some(cloud::amqp(a)),
         Kind::Http(h) => Some(cloud::http(h)),
         Kind::Guest(g) => guest_fields(g),
@@ -330,6 +331,17 @@ fn tls_fields(t: &Tls) -> Option<(String, Vec<(&'static str, Value)>)> {
         ),
         Tls::Data { bytes } => ("tls-data", vec![("bytes", json!(bytes))]),
         Tls::Lost => ("out-of-step", vec![]),
+    };
+    Some((name.to_owned(), fields))
+}
+
+fn ssh_fields(s: &Ssh) -> Option<(String, Vec<(&'static str, Value)>)> {
+    let (name, fields) = match s {
+        Ssh::Identification { protocol, software } => (
+            "ssh-identification",
+            vec![("version", json!(protocol)), ("software", json!(software))],
+        ),
+        Ssh::Data { bytes } => ("ssh-data", vec![("bytes", json!(bytes))]),
     };
     Some((name.to_owned(), fields))
 }

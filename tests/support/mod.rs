@@ -25,10 +25,16 @@ pub const KVM: [&str; 5] = [
 ];
 
 /// Recordings of every way that a migration can go (`fixtures/record/kvm`), with their truth.
-pub const RECORDED: [&str; 24] = [
+pub const RECORDED: [&str; 30] = [
     "kvm-direct",
     "kvm-tunnelled",
     "kvm-tls",
+    "kvm-tls-plain",
+    "kvm-tls-tunnelled",
+    "kvm-ssh",
+    "kvm-ssh-tunnelled",
+    "kvm-ssh-direct",
+    "kvm-ssh-cancelled",
     "kvm-storage",
     "kvm-cancelled",
     "kvm-qemu-killed",

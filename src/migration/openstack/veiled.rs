@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use crate::dissect::MESSAGE_PAUSE_NS;
 use crate::dissect::event::{Event, Tls};
 use crate::migration::markers::Signal;
 use crate::migration::records::{Mark, Turn};
@@ -39,9 +40,6 @@ const PORTS: &[(u16, Role)] = &[
 /// A reply of oslo.messaging with its frames and headers is longer; the broker's acknowledgements
 /// and heartbeats are shorter. Bytes.
 const MIN_REPLY: u64 = 200;
-
-/// Replies that come without so long a pause between them cannot be told apart. Nanoseconds.
-const PAUSE_NS: i64 = 250_000_000;
 
 /// A reply that came longer before libvirt's connection belongs to something else. Nanoseconds.
 const REPLY_LOOK_BACK_NS: i64 = 30_000_000_000;
@@ -112,12 +110,7 @@ impl Watch {
         let Some(flow) = self.flows.get_mut(&id) else {
             return;
         };
-        let turn = Turn {
-            direction,
-            first: event.begin,
-            last: event.stamp,
-            bytes: *bytes,
-        };
+        let turn = Turn::of(event, *bytes);
         match direction {
             Direction::ToServer => {
                 if let Some(free) = flow.asked.iter_mut().find(|t| t.is_none()) {
@@ -175,7 +168,7 @@ impl Watch {
         // A turn may begin with a heartbeat long before: its end counts.
         let mut from = last.last;
         for t in answers.iter().rev() {
-            if from.time.since(t.last.time) > PAUSE_NS {
+            if from.time.since(t.last.time) > MESSAGE_PAUSE_NS {
                 break;
             }
             from = t.last;

@@ -3,13 +3,11 @@
 use std::net::IpAddr;
 
 use super::Tracker;
+use crate::migration::encrypted::{MIN_STREAM, is_control};
 use crate::migration::markers::Signal;
 use crate::migration::records::{Attempt, Companion, CompanionKind, Side, Stream};
 use crate::net::{Direction, FlowInfo};
 use crate::time::Timestamp;
-
-/// A TLS connection that nothing announced must be this large to be taken for a stream. Bytes.
-const MIN_ENCRYPTED_STREAM: u64 = 1 << 20;
 
 /// What a connection carries for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +37,7 @@ impl Tracker {
     }
 
     /// Does this connection carry the memory of this attempt?
-    fn claims(&self, a: &Attempt, info: &FlowInfo, opener: Direction) -> bool {
+    pub(super) fn claims(&self, a: &Attempt, info: &FlowInfo, opener: Direction) -> bool {
         self.best(Cargo::Memory, a, info, opener)
     }
 
@@ -55,12 +53,12 @@ impl Tracker {
             CompanionKind::Multifd(_) => self.claims(a, &c.info, client),
             CompanionKind::Nbd(_) => self.best(Cargo::Disk, a, &c.info, client),
             // TLS where the stream was expected: the stream itself.
-            CompanionKind::Tls(_) => {
-                let known =
-                    a.uri.is_some() || (a.inferred && c.info.wire_bytes >= MIN_ENCRYPTED_STREAM);
-                alone && known && self.claims(a, &c.info, client)
+            CompanionKind::Tls(_) if alone && !is_control(c) => {
+                // One that nothing announced must be large.
+                let large = a.inferred && c.info.wire_bytes >= MIN_STREAM;
+                (a.uri.is_some() || large) && self.claims(a, &c.info, client)
             }
-            CompanionKind::Ssh => false,
+            CompanionKind::Tls(_) | CompanionKind::Ssh(_) => false,
         }
     }
 
@@ -125,7 +123,7 @@ impl Tracker {
 
 /// The source opens the connection that it sends memory on. Where the SYN was not captured, who is
 /// the client was only guessed from the ports; the memory's direction is better.
-fn opener(s: &Stream) -> Direction {
+pub(super) fn opener(s: &Stream) -> Direction {
     match s.info.opened.or(s.info.accepted) {
         Some(_) => Direction::ToServer,
         None => s.source,

@@ -1,0 +1,86 @@
+//! Finds the attempts inside encrypted connections.
+
+use super::Tracker;
+use super::joining::opener;
+use crate::migration::downtime::{ANNOUNCED_EARLY_NS, ANNOUNCED_NS};
+use crate::migration::encrypted::{self, Found, MIN_STREAM};
+use crate::migration::records::CompanionKind;
+use crate::net::{Direction, FlowInfo, Stamp};
+
+impl Tracker {
+    /// Takes encrypted connections that look like a migration for one, when they are over, or when
+    /// the connection is over that its memory went through. `over`: has it ended, and long ago?
+    pub(super) fn look_into_encrypted(&mut self, over: impl Fn(bool, &FlowInfo) -> bool) {
+        let controls: Vec<u64> = self
+            .companions
+            .iter()
+            .filter(|(_, c)| encrypted::is_control(c))
+            .map(|(id, _)| *id)
+            .collect();
+        // A host's own connection is a better guess than one of a third host.
+        let mut pairs = Vec::new();
+        for c in controls.iter().filter_map(|id| self.companions.get(id)) {
+            for (ended, memory, opener) in self.memory() {
+                if let Some(own) = encrypted::beside(&c.info, memory)
+                    && (over(c.ended, &c.info) || over(ended, memory))
+                {
+                    pairs.push((!own, memory.first, c.info.id, memory.clone(), opener));
+                }
+            }
+        }
+        pairs.sort_by_key(|(third, first, ..)| (*third, *first));
+        for (.., control, memory, opener) in pairs {
+            if !self
+                .attempts
+                .iter()
+                .any(|a| self.claims(a, &memory, opener))
+                && let Some(c) = self.companions.get(&control)
+                && let Some(found) = encrypted::attempt(c, Some(&memory), |_| false)
+            {
+                self.take(control, found);
+            }
+        }
+        for id in controls {
+            while let Some(c) = self.companions.get(&id)
+                && over(c.ended, &c.info)
+                && let Some(found) = encrypted::attempt(c, None, |end| self.announced(end))
+            {
+                self.take(id, found);
+            }
+        }
+    }
+
+    /// Connections that carry a guest's memory, in clear or by their size: whether they have
+    /// ended, and which side opened them.
+    fn memory(&self) -> impl Iterator<Item = (bool, &FlowInfo, Direction)> {
+        let clear = self.streams.values();
+        let clear = clear.map(|s| (s.ended, &s.info, opener(s)));
+        let large = self.companions.values().filter(|c| {
+            let tls = matches!(c.kind, CompanionKind::Tls(_));
+            tls && c.info.wire_bytes >= MIN_STREAM && !encrypted::is_control(c)
+        });
+        clear.chain(large.map(|c| (c.ended, &c.info, Direction::ToServer)))
+    }
+
+    /// Was any guest announced when a transfer had just ended?
+    fn announced(&self, end: Stamp) -> bool {
+        let from = end.time.offset(-ANNOUNCED_EARLY_NS);
+        let until = end.time.offset(ANNOUNCED_NS);
+        !self.guests.announced(from, until).is_empty()
+    }
+
+    fn take(&mut self, control: u64, found: Found) {
+        let Found {
+            session,
+            mut attempt,
+            turns,
+        } = found;
+        let known = self.sessions.entry(control).or_insert(session);
+        attempt.first_on_session = known.attempts == 0;
+        known.attempts += 1;
+        self.attempts.push(attempt);
+        if let Some(c) = self.companions.get_mut(&control) {
+            c.forget_turns(turns);
+        }
+    }
+}
