@@ -25,6 +25,9 @@ pub(super) const MIN_STREAM: u64 = 1 << 20;
 /// Calls between CONNECT_OPEN and PREPARE: five features, the close callback, and OPEN itself.
 const OPEN_BEFORE_PREPARE: usize = 7;
 
+/// So many calls before PREPARE are small, whoever drives.
+const SMALL_BEFORE_PREPARE: usize = 4;
+
 /// What a connection looks like.
 pub(super) struct Found {
     pub(super) session: Session,
@@ -64,6 +67,8 @@ pub(super) fn attempt(
     let finish = Finish::find(turns, prepared.unwrap_or(prepare) + 1, memory.is_none());
     let opened = memory.map(|m| m.first.time);
     let before = |i: usize| opened.is_none_or(|m| turns[i].first.time <= m);
+    let after = |i: usize| opened.is_none_or(|m| turns[i].last.time >= m);
+    let between = prepared.is_some_and(before) && finish.call.is_some_and(after);
     let mut attempt = Attempt::new(control.info.id, true);
     attempt.inferred = true;
     attempt.source_address = memory
@@ -75,7 +80,7 @@ pub(super) fn attempt(
         Some(_) => None,
     };
     let evident = memory.is_some() || tunnel.is_some_and(|(_, end)| announced(end.stamp));
-    if ssh && !(evident && prepared.is_some_and(before) && finish.call.is_some()) {
+    if ssh && !(evident && between && small_calls(turns, prepare)) {
         return None;
     }
     attempt.tunnelled = tunnel.is_some();
@@ -108,6 +113,14 @@ pub(super) fn attempt(
         attempt,
         turns: last.unwrap_or(prepare) + 1,
     })
+}
+
+/// Are there only small calls and answers directly before PREPARE?
+fn small_calls(turns: &[Turn], prepare: usize) -> bool {
+    let before = prepare.checked_sub(2 * SMALL_BEFORE_PREPARE);
+    before
+        .and_then(|from| turns.get(from..prepare))
+        .is_some_and(|calls| calls.iter().all(|t| t.bytes < MIN_MESSAGE))
 }
 
 /// The upload of the definition: the first one, or the last one before the memory.
