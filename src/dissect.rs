@@ -11,6 +11,7 @@ mod libvirt;
 mod multifd;
 mod nbd;
 mod out;
+mod preempt;
 mod qemu;
 mod requests;
 pub(crate) mod rounds;
@@ -202,6 +203,7 @@ enum Conversation {
     Libvirt(Box<libvirt::Connection>),
     Qemu(Box<qemu::Connection>),
     Multifd(Box<multifd::Connection>),
+    Preempt(Box<preempt::Connection>),
     Nbd(Box<nbd::Connection>),
     Tls(Box<tls::Connection>),
     Ssh(Box<ssh::Connection>),
@@ -303,6 +305,7 @@ impl<S: Sink> Dispatch<'_, S> {
             Conversation::Tls(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
             Conversation::Amqp(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
             Conversation::Http(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
+            Conversation::Preempt(c) => c.data(bytes, &mut self.out(flow.id, direction, stamp)),
             Conversation::Ssh(c) => c.data(bytes, offset, &mut self.out(flow.id, direction, stamp)),
             Conversation::Unknown => {}
             Conversation::New => {
@@ -363,6 +366,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 u.forget(direction);
                 *self.undecided += u.held();
             }
+            Conversation::Preempt(c) => c.gap(length, &mut self.out(flow.id, direction, stamp)),
             Conversation::Ssh(c) => c.gap(length, &mut self.out(flow.id, direction, stamp)),
             Conversation::Unknown => {}
         }
@@ -439,6 +443,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 c.end(flow.id, stamp, self.sink);
                 Protocol::Multifd
             }
+            Conversation::Preempt(_) => Protocol::Preempt,
             Conversation::Nbd(c) => {
                 c.end(flow.id, stamp, self.sink);
                 Protocol::Nbd
@@ -511,6 +516,7 @@ fn begin(
             let middle = (place == Where::Middle).then_some(at);
             Conversation::Multifd(Box::new(multifd::Connection::new(direction, middle)))
         }
+        Protocol::Preempt => Conversation::Preempt(Box::new(preempt::Connection::new(direction))),
         Protocol::Nbd => Conversation::Nbd(Box::new(nbd::Connection::new())),
         Protocol::Tls => Conversation::Tls(Box::new(tls::Connection::new())),
         Protocol::Ssh => Conversation::Ssh(Box::new(ssh::Connection::new())),
@@ -602,6 +608,7 @@ const PROBES: &[(Protocol, ProbeFn)] = &[
     (Protocol::Nbd, phasescope_parsers::nbd::probe),
     (Protocol::Tls, phasescope_parsers::tls::probe),
     (Protocol::Ssh, phasescope_parsers::ssh::probe),
+    (Protocol::Preempt, migration::preempt),
 ];
 
 fn verdict(bytes: &[u8], start: bool) -> Verdict {

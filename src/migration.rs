@@ -15,6 +15,7 @@ pub mod openstack;
 mod outcome;
 mod records;
 pub mod tracker;
+mod transfer;
 
 use serde::{Deserialize, Serialize};
 
@@ -318,8 +319,9 @@ pub struct Storage {
 /// The switch to post-copy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Postcopy {
-    /// The destination may run the guest from here on (POSTCOPY_RUN).
-    pub switch: Moment,
+    /// The destination may run the guest from here on (POSTCOPY_RUN). `None` where a broken
+    /// post-copy goes on: it was in another connection.
+    pub switch: Option<Moment>,
     /// Page records before it.
     pub pages_before: u64,
     /// Page records after it.

@@ -45,6 +45,34 @@ pub fn probe(input: &[u8]) -> Probe {
     }
 }
 
+/// Does a connection begin like a post-copy preempt channel (QEMU 7.1)? It carries page records
+/// alone; the first one names its block (QEMU `migration/ram.c`, `save_page_header`).
+pub fn preempt(input: &[u8]) -> Probe {
+    use ram::flag;
+    // No RAM block is larger than 16 TiB.
+    if input.iter().take(2).any(|b| *b != 0) || input.get(2).is_some_and(|b| *b > 0x0f) {
+        return Probe::No;
+    }
+    let Some(word) = input.first_chunk::<8>().map(|w| u64::from_be_bytes(*w)) else {
+        return Probe::NeedMore;
+    };
+    let in_page = word & u64::from(DEFAULT_PAGE_SIZE - 1);
+    if in_page != flag::PAGE && in_page != flag::ZERO {
+        return Probe::No;
+    }
+    let Some(&length) = input.get(8) else {
+        return Probe::NeedMore;
+    };
+    let name = &input[9..input.len().min(9 + usize::from(length))];
+    if length == 0 || !name.iter().all(u8::is_ascii_graphic) {
+        return Probe::No;
+    }
+    match name.len() == usize::from(length) {
+        true => Probe::Yes,
+        false => Probe::NeedMore,
+    }
+}
+
 /// Does a connection begin like one on which a broken post-copy is resumed? There is no header:
 /// the source asks, block by block, which pages have arrived (RECV_BITMAP; QEMU
 /// `migration/ram.c`, `ram_dirty_bitmap_sync_all`).

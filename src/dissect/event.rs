@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use phasescope_parsers::libvirt::header::Header;
 use phasescope_parsers::libvirt::message::Body;
 use phasescope_parsers::qemu::element::ElementType;
-use phasescope_parsers::qemu::ram::Counts;
+use phasescope_parsers::qemu::ram::{Counts, PageKind};
 use phasescope_parsers::qemu::return_path::Message;
 use phasescope_parsers::qemu::stream::{BitmapCounts, DiskCounts};
 
@@ -21,6 +21,8 @@ pub enum Protocol {
     QemuMigration,
     /// A multifd channel of a QEMU migration.
     Multifd,
+    /// A post-copy preempt channel of a QEMU migration.
+    Preempt,
     /// Network block device: disks.
     Nbd,
     /// TLS around something.
@@ -40,6 +42,7 @@ impl Protocol {
             Protocol::LibvirtRpc => "libvirt-rpc",
             Protocol::QemuMigration => "qemu-migration",
             Protocol::Multifd => "qemu-multifd",
+            Protocol::Preempt => "qemu-preempt",
             Protocol::Nbd => "nbd",
             Protocol::Tls => "tls",
             Protocol::Ssh => "ssh",
@@ -89,6 +92,8 @@ pub enum Kind {
     Qemu(Qemu),
     /// Something on a multifd channel.
     Multifd(Multifd),
+    /// Something on a post-copy preempt channel.
+    Preempt(Preempt),
     /// Something on an NBD connection.
     Nbd(Nbd),
     /// What can be seen of a TLS connection.
@@ -112,6 +117,12 @@ impl From<Qemu> for Kind {
 impl From<Multifd> for Kind {
     fn from(what: Multifd) -> Self {
         Self::Multifd(what)
+    }
+}
+
+impl From<Preempt> for Kind {
+    fn from(what: Preempt) -> Self {
+        Self::Preempt(what)
     }
 }
 
@@ -170,6 +181,24 @@ pub struct MultifdPacket {
     pub pages: Vec<(u64, bool)>,
     /// Target page size, bytes; 0 where it is not known yet.
     pub page_size: u32,
+}
+
+/// Something on a post-copy preempt channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Preempt {
+    /// A page record; its head is in this frame.
+    Page {
+        /// RAM block.
+        block: String,
+        /// Offset in the block, bytes.
+        address: u64,
+        /// How the page comes.
+        kind: PageKind,
+        /// The record's bytes, head included.
+        bytes: u64,
+    },
+    /// Out of step.
+    Lost,
 }
 
 /// Something on an NBD connection.
@@ -298,6 +327,8 @@ pub enum Qemu {
     },
     /// Records of a `block` section (`migrate -b`) have ended: disks inside the stream.
     Disks {
+        /// START, PART or END; `None` where its beginning was not seen.
+        kind: Option<ElementType>,
         /// What it held.
         counts: DiskCounts,
         /// False where the stream broke off or was lost inside the section.
@@ -358,14 +389,16 @@ pub enum Qemu {
 }
 
 /// Page requests of post-copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Requests {
     /// Pages asked for.
     pub requests: u64,
     /// Of these, pages that came afterwards.
     pub answered: u64,
-    /// From the request to the page, nanoseconds: shortest, median, 95th percentile, longest.
-    pub latency_ns: Option<[i64; 4]>,
+    /// From the request to the page, nanoseconds.
+    pub latencies: Vec<i64>,
+    /// Pages that did not come on this connection: block, offset in it (bytes), request.
+    pub waiting: Vec<(String, u64, Stamp)>,
 }
 
 /// One pass over the guest's memory, as far as repeats of pages show it.

@@ -253,7 +253,8 @@ impl Connection {
         if let Some(round) = self.watch.rounds.finish() {
             out.event(stamp, Qemu::Round(round));
         }
-        if let Some(requests) = self.watch.requests.finish() {
+        let (blocks, shift) = (self.decoder.blocks(), self.watch.page_shift);
+        if let Some(requests) = self.watch.requests.finish(blocks, shift) {
             out.event(stamp, Qemu::Requests(requests));
         }
         let resolved = self.decoder.resolved();
@@ -339,11 +340,16 @@ impl<S: Sink> stream::Sink<Stamp> for Adapter<'_, '_, S> {
                 }
             }
             Item::Disks { counts, complete } => {
+                let kind = self.watch.device.as_ref().map(|(kind, _)| *kind);
                 // Behind a record that does not fit, the section goes on as a device.
                 if complete {
                     self.watch.device = None;
                 }
-                Qemu::Disks { counts, complete }
+                Qemu::Disks {
+                    kind,
+                    counts,
+                    complete,
+                }
             }
             Item::Bitmaps { counts, complete } => {
                 if complete {

@@ -70,20 +70,19 @@ impl Watch {
     }
 
     /// What came of them; `None` where there were none.
-    pub(super) fn finish(&mut self) -> Option<Requests> {
+    pub(super) fn finish(&mut self, blocks: &[RamBlock], page_shift: u32) -> Option<Requests> {
         if self.seen.requests == 0 {
             return None;
         }
-        self.latencies.sort_unstable();
-        let last = self.latencies.len().checked_sub(1);
-        let at = |part: usize| last.and_then(|l| self.latencies.get(l * part / 100).copied());
-        let latency_ns = at(0)
-            .zip(at(50))
-            .zip(at(95).zip(at(100)))
-            .map(|((a, b), (c, d))| [a, b, c, d]);
+        let name = |block: u16| blocks.get(usize::from(block)).map(|b| b.name.clone());
         Some(Requests {
-            latency_ns,
-            ..self.seen
+            latencies: std::mem::take(&mut self.latencies),
+            waiting: self
+                .waiting
+                .drain()
+                .filter_map(|((block, page), at)| Some((name(block)?, page << page_shift, at)))
+                .collect(),
+            ..std::mem::take(&mut self.seen)
         })
     }
 }

@@ -10,13 +10,13 @@ use super::multifd::Channels;
 use super::openstack::{self, Story, Veiled, Wish};
 use super::outcome::{self, ONE_SIDED, one_sided};
 use super::records::{
-    Attempt, CallRecord, Companion, CompanionKind, DiskRecord, Mark, Session, Side, Stream,
-    Wrapping,
+    Attempt, CallRecord, Companion, CompanionKind, DiskRecord, Mark, PreemptRecord, Session, Side,
+    Stream,
 };
+use super::transfer::{storage, transfer};
 use super::{
-    Boundary, Call, Certainty, Clock, Connection, Driver, Guest, Hole, Host, Migration,
-    OutcomeKind, Pages, Phase, Postcopy, Reported, Role, Round, StopAndCopy, Storage, Technique,
-    Transfer,
+    Boundary, Call, Certainty, Clock, Driver, Guest, Hole, Host, Migration, OutcomeKind, Phase,
+    Reported, Technique,
 };
 use crate::net::{Direction, FlowInfo, Mac, Stamp};
 use crate::time::Timestamp;
@@ -28,9 +28,6 @@ pub(super) mod flag {
     pub(super) const TUNNELLED: u64 = 0x4;
     pub(super) const OFFLINE: u64 = 0x400;
 }
-
-/// Bytes of a channel's initial packet (QEMU `MultiFDInit_t`).
-const MULTIFD_INITIAL: u64 = 64;
 
 /// All that is known of one migration.
 pub(super) struct Parts<'a> {
@@ -90,11 +87,21 @@ impl Parts<'_> {
     pub(super) fn memory(&self) -> impl Iterator<Item = &FlowInfo> {
         let tunnel = self.attempt.map(|a| a.session);
         let beside = self.companions.iter().filter_map(|c| match c.kind {
-            CompanionKind::Multifd(_) | CompanionKind::Tls(_) => Some(&c.info),
+            CompanionKind::Multifd(_) | CompanionKind::Preempt(_) | CompanionKind::Tls(_) => {
+                Some(&c.info)
+            }
             CompanionKind::Nbd(_) | CompanionKind::Ssh(_) => None,
         });
         let all = self.streams.iter().map(|s| &s.info).chain(beside);
         all.filter(move |i| Some(i.id) != tunnel)
+    }
+
+    /// Post-copy preempt channels.
+    pub(super) fn urgent(&self) -> impl Iterator<Item = (&Companion, &PreemptRecord)> {
+        self.companions.iter().filter_map(|c| match &c.kind {
+            CompanionKind::Preempt(p) => Some((c, p)),
+            _ => None,
+        })
     }
 
     /// When the first connection for memory was opened.
@@ -117,7 +124,7 @@ impl Parts<'_> {
         self.memory_closed().or_else(|| tunnel().map(|m| m.stamp))
     }
 
-    fn disks(&self) -> impl Iterator<Item = (&Companion, &DiskRecord)> {
+    pub(super) fn disks(&self) -> impl Iterator<Item = (&Companion, &DiskRecord)> {
         self.companions.iter().filter_map(|c| match &c.kind {
             CompanionKind::Nbd(n) => Some((c, n)),
             _ => None,
@@ -163,6 +170,8 @@ impl Parts<'_> {
         let opened = self.memory_opened();
         add(Signal::StreamOpened, opened.map(Mark::at));
         if let Some(main) = self.main() {
+            add(Signal::BlockStart, main.disks_from);
+            add(Signal::BlockEnd, main.disks_until);
             add(Signal::StreamHeader, main.header);
             add(Signal::StreamEnd, main.end);
         }
@@ -190,7 +199,7 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     let mut phases = phases(parts, parts.driver(), &signals);
     let subject = subject(parts);
     let outcome = outcome::of(parts, &subject);
-    let mut total_time_ns = span(phases.first(), phases.last());
+    let mut total_time_ns = span(phases.first(), last(&phases));
     if parts.under_a_cloud() {
         total_time_ns = under_a_cloud(parts, outcome.result, &mut phases);
     }
@@ -230,8 +239,10 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
                 .to_owned(),
         );
     }
-    if phases.iter().any(|p| p.name == PhaseName::Finish) && overlaps_ns.is_some_and(|o| o > 0) {
-        notes.push("phases overlap: finish was called while memory still flowed".to_owned());
+    for (name, with, why) in OVERLAPS {
+        if overlap(&phases, *name, *with) {
+            notes.push((*why).to_owned());
+        }
     }
     let transfer = transfer(parts);
     notes.extend(
@@ -282,6 +293,30 @@ pub(super) fn migration(id: u32, parts: &Parts<'_>) -> Migration {
     }
 }
 
+/// Phases that may overlap, and what that means.
+const OVERLAPS: &[(PhaseName, PhaseName, &str)] = &[
+    (
+        PhaseName::Transfer,
+        PhaseName::Finish,
+        "phases overlap: finish was called while memory still flowed",
+    ),
+    (
+        PhaseName::Transfer,
+        PhaseName::Storage,
+        "phases overlap: disks were copied while memory flowed",
+    ),
+];
+
+fn overlap(phases: &[Phase], a: PhaseName, b: PhaseName) -> bool {
+    let span = |name| {
+        let p = phases.iter().find(|p| p.name == name)?;
+        Some((p.start.as_ref()?.offset_ns, p.end.as_ref()?.offset_ns))
+    };
+    span(a)
+        .zip(span(b))
+        .is_some_and(|(a, b)| a.0.max(b.0) < a.1.min(b.1))
+}
+
 /// What is different under a cloud: no end and no total without success, and the steps within
 /// phases. Gives the total time.
 fn under_a_cloud(parts: &Parts<'_>, result: OutcomeKind, phases: &mut Vec<Phase>) -> Option<i64> {
@@ -293,6 +328,16 @@ fn under_a_cloud(parts: &Parts<'_>, result: OutcomeKind, phases: &mut Vec<Phase>
     }
     let last = phases.last().filter(|p| p.name == PhaseName::PostMigration);
     span(phases.first(), last)
+}
+
+/// The phase that ends last: disks inside the stream are a part of the transfer.
+fn last(phases: &[Phase]) -> Option<&Phase> {
+    let last = phases.last()?;
+    let around = phases.iter().find(|p| p.name == PhaseName::Transfer);
+    Some(match last.name {
+        PhaseName::Storage => around.unwrap_or(last),
+        _ => last,
+    })
 }
 
 fn span(first: Option<&Phase>, last: Option<&Phase>) -> Option<i64> {
@@ -592,213 +637,6 @@ pub(super) fn format_uuid(u: &[u8; 16]) -> String {
         &hex[20..],
     ]
     .join("-")
-}
-
-fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
-    let mut connections: Vec<Connection> = parts
-        .streams
-        .iter()
-        .filter(|s| parts.attempt.is_none_or(|a| a.session != s.info.id))
-        .map(|s| connection(&s.info, Role::Main, Wrapping::default()))
-        .collect();
-    connections.extend(parts.companions.iter().filter_map(|c| {
-        let role = match c.kind {
-            CompanionKind::Multifd(_) => Role::Multifd,
-            CompanionKind::Nbd(_) => Role::Nbd,
-            CompanionKind::Tls(_) => Role::Main,
-            CompanionKind::Ssh(_) => return None,
-        };
-        Some(connection(&c.info, role, c.handshake()))
-    }));
-    let control = parts.session.into_iter().chain(parts.source_session);
-    connections.extend(control.map(|s| connection(&s.info, Role::Control, s.handshake.clone())));
-    let Some(main) = parts.main() else {
-        return parts.encrypted().then(|| Transfer {
-            connections,
-            encrypted: true,
-            ..Transfer::default()
-        });
-    };
-    let mut counts = main.counts;
-    let mut exact = main.exact();
-    let mut transferred = counts.bytes + 8 * main.parts;
-    let mut device_bytes = main.device_bytes;
-    // Pages that channels compressed, and their bytes.
-    let mut packed = (0, 0);
-    for c in parts.companions {
-        if let CompanionKind::Multifd(m) = &c.kind {
-            // QEMU counts compressed pages of channels as normal ones.
-            counts.normal += m.normal + m.compressed;
-            counts.zero += m.zero;
-            packed.0 += m.compressed;
-            packed.1 += m.compressed_bytes;
-            device_bytes += m.device_bytes;
-            exact &= !m.lost && c.missing_bytes == 0 && m.uuid.is_some();
-            let sent = c.info.halves[Direction::ToServer.index()].payload_bytes;
-            // QEMU counts packets, not the initial one.
-            transferred += sent.saturating_sub(MULTIFD_INITIAL);
-        }
-    }
-    let sent_twice = parts.channels.map_or(0, |c| c.sent_twice);
-    counts.normal = counts.normal.saturating_sub(sent_twice);
-    let pages = Pages {
-        normal: counts.normal,
-        zero: counts.zero,
-        xbzrle: counts.xbzrle,
-        compressed: counts.compressed,
-        normal_compressed: packed.0.saturating_sub(sent_twice),
-        exact,
-    };
-    Some(Transfer {
-        connections,
-        pages,
-        transferred_bytes: exact.then_some(transferred),
-        // QEMU counts the bytes of pages that it sent twice, though not those pages.
-        transferred_uncompressed_bytes: (exact && packed.0 > 0)
-            .then(|| (transferred - packed.1) + packed.0 * u64::from(main.page_size)),
-        page_bytes: counts.bytes,
-        saved_bytes: {
-            let page = u64::from(main.page_size);
-            // A record sent in full has a head of eight bytes.
-            let encoded = (counts.xbzrle + counts.compressed) * (page + 8);
-            (encoded + packed.0 * page).saturating_sub(counts.encoded_bytes + packed.1)
-        },
-        page_size: main.page_size,
-        rounds: rounds(main, parts.channels, parts.clock),
-        rounds_exact: false,
-        device_bytes,
-        stop_and_copy: stop_and_copy(main, parts.clock),
-        postcopy: postcopy(main, parts.clock),
-        sent_twice,
-        encrypted: false,
-    })
-}
-
-fn storage(parts: &Parts<'_>) -> Option<Storage> {
-    let mut out: Option<Storage> = None;
-    let mut last = None;
-    let beside = parts.disks().map(|(c, n)| (n, c.missing_bytes == 0));
-    let inside = parts.streams.iter().filter_map(|s| {
-        let read = s.header.is_some() && s.lost == 0;
-        Some((s.disks.as_ref()?, read))
-    });
-    for (n, read) in beside.chain(inside) {
-        let s = out.get_or_insert(Storage {
-            exact: true,
-            ..Storage::default()
-        });
-        s.disks.extend(n.exports.iter().cloned());
-        s.written_bytes += n.written;
-        s.zeroed_bytes += n.zeroed;
-        s.exact &= !n.lost && !n.tls && read;
-        last = last.max(n.last_write);
-    }
-    if let Some(s) = &mut out {
-        s.disks.sort_unstable();
-        s.disks.dedup();
-        s.last_write = last.map(|l| parts.clock.moment(l));
-    }
-    out
-}
-
-fn postcopy(main: &Stream, clock: Clock) -> Option<Postcopy> {
-    let switch = main.postcopy_run?;
-    let before = main.pages_before_switch.unwrap_or(0);
-    let r = main.requests.as_ref();
-    Some(Postcopy {
-        switch: clock.moment(switch),
-        pages_before: before,
-        pages_after: main.counts.pages().saturating_sub(before),
-        requests: r.map_or(0, |r| r.requests),
-        answered: r.map_or(0, |r| r.answered),
-        latency_ns: r.and_then(|r| r.latency_ns),
-    })
-}
-
-fn connection(info: &FlowInfo, role: Role, wrapping: Wrapping) -> Connection {
-    let [to_server, to_client] = info.halves;
-    Connection {
-        client: info.client.to_string(),
-        server: info.server.to_string(),
-        role,
-        packets: info.packets,
-        wire_bytes: info.wire_bytes,
-        payload_bytes: to_server.payload_bytes + to_client.payload_bytes,
-        payload_to_server_bytes: to_server.payload_bytes,
-        retransmitted_bytes: to_server.retransmitted_bytes + to_client.retransmitted_bytes,
-        missing_bytes: to_server.missing_bytes
-            + to_client.missing_bytes
-            + to_server.cut_bytes
-            + to_client.cut_bytes,
-        first_frame: info.first.frame,
-        last_frame: info.last.frame,
-        tls: wrapping.tls,
-        ssh: wrapping.ssh,
-    }
-}
-
-/// The rounds of the channels where there are any, else those of the stream. What the main stream
-/// carries beside channels (zero pages) counts to the round in which it was sent.
-fn rounds(main: &Stream, channels: Option<&Channels>, clock: Clock) -> Vec<Round> {
-    let mut all = match channels.filter(|c| !c.rounds.is_empty()) {
-        None => main.rounds.clone(),
-        Some(c) => {
-            let mut all = c.rounds.clone();
-            for r in &main.rounds {
-                let at = all.iter().rposition(|o| o.start <= r.start).unwrap_or(0);
-                if let Some(o) = all.get_mut(at) {
-                    o.counts += r.counts;
-                }
-            }
-            all
-        }
-    };
-    // In post-copy the guest runs on.
-    let stopped = main.stopped.filter(|_| main.postcopy_run.is_none());
-    if let (Some((_, stopped)), Some(last)) = (stopped, all.last_mut()) {
-        last.stopped |= last.start >= stopped;
-    }
-    all.iter()
-        .map(|r| {
-            let (start, end) = (clock.moment(r.start), clock.moment(r.end));
-            let took = end.offset_ns - start.offset_ns;
-            let rate = (took > 0)
-                .then(|| u128::from(r.counts.bytes) * 1_000_000_000 / took.unsigned_abs() as u128);
-            Round {
-                index: r.index,
-                start_offset_ns: start.offset_ns,
-                end_offset_ns: end.offset_ns,
-                start_frame: start.frame,
-                end_frame: end.frame,
-                pages: r.counts.pages(),
-                zero_pages: r.counts.zero,
-                bytes: r.counts.bytes,
-                bytes_per_second: rate.and_then(|r| u64::try_from(r).ok()),
-                stopped: r.stopped,
-            }
-        })
-        .collect()
-}
-
-fn stop_and_copy(main: &Stream, clock: Clock) -> Option<StopAndCopy> {
-    let (_, start) = main.stopped?;
-    if let Some(run) = main.postcopy_run {
-        // The guest may run as soon as its devices are there; memory follows.
-        return Some(StopAndCopy {
-            start: clock.moment(start),
-            memory_end: None,
-            end: Some(clock.moment(run)),
-            loaded: None,
-            pages: 0,
-        });
-    }
-    Some(StopAndCopy {
-        start: clock.moment(start),
-        memory_end: main.memory_end.map(|s| clock.moment(s)),
-        end: main.end.map(|m| clock.moment(m.stamp)),
-        loaded: main.loaded.map(|(s, _)| clock.moment(s)),
-        pages: main.last_pass.map_or(0, |c| c.pages()),
-    })
 }
 
 fn calls(parts: &Parts<'_>) -> Vec<Call> {

@@ -2,7 +2,7 @@
 
 use super::Tracker;
 use super::records::{Companion, CompanionKind, MAX_DISKS, Turn};
-use crate::dissect::event::{Event, Multifd, Nbd, Ssh, Tls};
+use crate::dissect::event::{Event, Multifd, Nbd, Preempt, Ssh, Tls};
 use crate::net::{Direction, FlowInfo};
 
 impl Tracker {
@@ -53,6 +53,13 @@ impl Tracker {
             Multifd::Packet(p) => group.packet(flow, event.stamp, p),
             Multifd::Sync { .. } => group.sync(flow),
             Multifd::DeviceState { .. } | Multifd::Lost | Multifd::Found => {}
+        }
+    }
+
+    pub(super) fn preempt(&mut self, event: &Event, what: &Preempt) {
+        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        if let Some(CompanionKind::Preempt(record)) = companion.map(|c| &mut c.kind) {
+            record.heard(event.stamp, what);
         }
     }
 

@@ -109,8 +109,11 @@ pub(super) fn pause(parts: &Parts<'_>, subject: &Subject, outcome: OutcomeKind) 
             mark(Signal::FinishCall).or(mark(Signal::PerformReply)),
             mark(Signal::FinishReply).or(mark(Signal::ConfirmCall)),
         ),
-        // A hypervisor on its own starts it when all is loaded.
-        None => (main.and_then(|m| m.end).map(|m| m.stamp), None),
+        // A hypervisor on its own starts it when all that it needs is loaded.
+        None => {
+            let loaded = main.and_then(|m| m.postcopy_run.or(m.end.map(|e| e.stamp)));
+            (loaded, None)
+        }
     };
     // The guest's own frame says that it runs; an announcement does not.
     let own = parts

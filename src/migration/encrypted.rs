@@ -41,7 +41,7 @@ pub(super) fn is_control(c: &Companion) -> bool {
     match c.kind {
         CompanionKind::Tls(_) => c.info.server.port == LIBVIRT_TLS_PORT,
         CompanionKind::Ssh(_) => true,
-        CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => false,
+        _ => false,
     }
 }
 

@@ -82,6 +82,10 @@ pub enum Signal {
     StreamClosed,
     /// SYN of the first connection that carries disks.
     StorageOpened,
+    /// The stream's first section `block`.
+    BlockStart,
+    /// The end of its last section `block`.
+    BlockEnd,
     /// All disks are in step: libvirt opens the migration connection.
     StorageInStep,
     /// The last data of a tunnelled stream has been acknowledged.
@@ -264,6 +268,8 @@ pub const MARKERS: &[Marker] = &[
     row(P::Preparation, End, 3, "migrate-perform-call", S::PerformCall, Inferred, DIRECT, "libvirt.procedure in {62,216,305} && libvirt.type==0: the client calls it when PREPARE has been answered"),
     row(P::Storage, Start, 1, "nbd-connection-opened", S::StorageOpened, Transport, LIBVIRT, "tcp.flags.syn==1 && tcp.flags.ack==0, NBD port"),
     row(P::Storage, End, 1, "migration-connection-opened", S::StorageInStep, Certainty::Inferred, LIBVIRT, "libvirt migrates memory when the disks are in step"),
+    row(P::Storage, Start, 2, "block-section-start", S::BlockStart, Decoded, &[], "tcp contains 05:62:6c:6f:63:6b (the name `block`)"),
+    row(P::Storage, End, 2, "block-section-end", S::BlockEnd, Decoded, &[], "the word 00:00:00:00:00:00:00:02 of the last section `block`"),
     row(P::Transfer, Start, 1, "migration-connection-opened", S::StreamOpened, Transport, &[], "tcp.flags.syn==1 && tcp.flags.ack==0, migration port"),
     row(P::Transfer, Start, 2, "migration-stream-header", S::StreamHeader, Decoded, &[], "tcp contains 51:45:56:4d"),
     row(P::Transfer, Start, 3, "tunnel-data", S::VeiledTunnel, Inferred, TUNNELLED, "the first large message on libvirt's connection after the answer to PREPARE"),

@@ -81,7 +81,7 @@ pub(super) fn of(parts: &Parts<'_>, subject: &Subject) -> Outcome {
 
 fn of_hosts(parts: &Parts<'_>, subject: &Subject) -> Outcome {
     let Some(attempt) = parts.attempt else {
-        return of_stream(parts);
+        return of_stream(parts, subject);
     };
     let error = attempt.error.as_ref();
     if attempt.has(Signal::PrepareError) {
@@ -263,7 +263,7 @@ fn of_encrypted(parts: &Parts<'_>, attempt: &Attempt, subject: &Subject) -> Outc
     )
 }
 
-fn of_stream(parts: &Parts<'_>) -> Outcome {
+fn of_stream(parts: &Parts<'_>, subject: &Subject) -> Outcome {
     let Some(s) = parts.main() else {
         return is(OutcomeKind::Unknown, "nothing was seen");
     };
@@ -272,6 +272,10 @@ fn of_stream(parts: &Parts<'_>) -> Outcome {
         (Some((_, false)), ..) => is(
             OutcomeKind::Failed,
             "the destination says that loading failed",
+        ),
+        (None, Some(_), _) if !subject.macs.is_empty() => is(
+            OutcomeKind::Completed,
+            "inferred: the stream is complete, and a guest was announced (RARP) at a new place when it ended",
         ),
         (None, Some(_), _) => is(
             OutcomeKind::Unknown,

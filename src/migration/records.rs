@@ -12,7 +12,7 @@ use phasescope_parsers::qemu::stream::DiskCounts;
 use super::markers::Signal;
 use super::outcome::one_sided;
 use super::{Handshake, Identification};
-use crate::dissect::event::{Event, Requests, Round};
+use crate::dissect::event::{Event, Preempt, Requests, Round};
 use crate::net::tcp::HalfStats;
 use crate::net::{Direction, FlowInfo, Stamp};
 use crate::time::Timestamp;
@@ -113,6 +113,9 @@ pub(super) struct Stream {
     pub(super) device_bytes: u64,
     /// Disks inside the stream.
     pub(super) disks: Option<DiskRecord>,
+    /// The first section of disks, and the end of the last.
+    pub(super) disks_from: Option<Mark>,
+    pub(super) disks_until: Option<Mark>,
     /// The guest was stopped: no earlier than the first stamp, no later than the second.
     pub(super) stopped: Option<(Option<Stamp>, Stamp)>,
     pub(super) memory_end: Option<Stamp>,
@@ -145,6 +148,8 @@ impl Stream {
             rounds: Vec::new(),
             device_bytes: 0,
             disks: None,
+            disks_from: None,
+            disks_until: None,
             stopped: None,
             memory_end: None,
             end: None,
@@ -166,7 +171,10 @@ impl Stream {
     }
 
     /// A `block` section: a chunk is written whole, even at the disk's end.
-    pub(super) fn disks(&mut self, event: &Event, counts: &DiskCounts, complete: bool) {
+    pub(super) fn disks(&mut self, event: &Event, last: bool, counts: &DiskCounts, complete: bool) {
+        if last && complete {
+            self.disks_until = Some(Mark::at(event.stamp));
+        }
         let record = self.disks.get_or_insert_default();
         for name in &counts.devices {
             if record.exports.len() < MAX_DISKS && !record.exports.contains(name) {
@@ -203,6 +211,7 @@ pub(super) struct Companion {
 #[derive(Debug, Clone)]
 pub(super) enum CompanionKind {
     Multifd(ChannelRecord),
+    Preempt(PreemptRecord),
     Nbd(DiskRecord),
     Tls(TlsRecord),
     Ssh(SshRecord),
@@ -214,7 +223,7 @@ impl Companion {
         match &self.kind {
             CompanionKind::Tls(t) => &t.turns.0,
             CompanionKind::Ssh(s) => &s.turns.0,
-            CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => &[],
+            _ => &[],
         }
     }
 
@@ -223,7 +232,7 @@ impl Companion {
         let turns = match &mut self.kind {
             CompanionKind::Tls(t) => &mut t.turns.0,
             CompanionKind::Ssh(s) => &mut s.turns.0,
-            CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => return,
+            _ => return,
         };
         turns.drain(..n.min(turns.len()));
     }
@@ -239,7 +248,7 @@ impl Companion {
                 tls: None,
                 ssh: Some(s.software.clone()),
             },
-            CompanionKind::Multifd(_) | CompanionKind::Nbd(_) => Wrapping::default(),
+            _ => Wrapping::default(),
         }
     }
 }
@@ -265,6 +274,37 @@ pub(super) struct ChannelRecord {
     pub(super) packets: u64,
     pub(super) syncs: u64,
     pub(super) lost: bool,
+}
+
+/// Pages of a preempt channel that are kept to be found among those asked for.
+const MAX_URGENT: usize = 65_536;
+
+/// A post-copy preempt channel.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PreemptRecord {
+    pub(super) counts: Counts,
+    /// Block and offset, and when.
+    pub(super) pages: Vec<((String, u64), Stamp)>,
+    pub(super) lost: bool,
+}
+
+impl PreemptRecord {
+    pub(super) fn heard(&mut self, stamp: Stamp, what: &Preempt) {
+        match what {
+            Preempt::Page {
+                block,
+                address,
+                kind,
+                bytes,
+            } => {
+                self.counts.add(*kind, *bytes);
+                if self.pages.len() < MAX_URGENT {
+                    self.pages.push(((block.clone(), *address), stamp));
+                }
+            }
+            Preempt::Lost => self.lost = true,
+        }
+    }
 }
 
 /// Disks that are named of one connection.

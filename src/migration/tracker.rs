@@ -143,6 +143,7 @@ impl Tracker {
             Kind::Ended(protocol, info) => self.ended(*protocol, info),
             Kind::Closing { reset } => self.closing(event, *reset),
             Kind::Multifd(what) => self.multifd(event, what),
+            Kind::Preempt(what) => self.preempt(event, what),
             Kind::Nbd(what) => self.nbd(event, what),
             Kind::Tls(what) => {
                 self.cloud.event(event);
@@ -187,6 +188,7 @@ impl Tracker {
                     .insert(info.id, Stream::new(info.clone(), source));
             }
             Protocol::Multifd => self.companion(info, CompanionKind::Multifd(Default::default())),
+            Protocol::Preempt => self.companion(info, CompanionKind::Preempt(Default::default())),
             Protocol::Nbd => self.companion(info, CompanionKind::Nbd(Default::default())),
             Protocol::Tls => {
                 self.cloud.recognised_tls(info);
@@ -211,7 +213,11 @@ impl Tracker {
                     s.ended = true;
                 }
             }
-            Protocol::Multifd | Protocol::Nbd | Protocol::Tls | Protocol::Ssh => {
+            Protocol::Multifd
+            | Protocol::Preempt
+            | Protocol::Nbd
+            | Protocol::Tls
+            | Protocol::Ssh => {
                 if let Some(c) = self.companions.get_mut(&info.id) {
                     c.info = info.clone();
                     c.ended = true;
@@ -450,7 +456,19 @@ impl Tracker {
                     None => stream.incomplete = true,
                 }
             }
-            Qemu::Disks { counts, complete } => stream.disks(event, counts, *complete),
+            Qemu::Disks {
+                kind,
+                counts,
+                complete,
+            } => {
+                let last = *kind == Some(ElementType::SectionEnd);
+                stream.disks(event, last, counts, *complete);
+            }
+            Qemu::Section { kind, name, .. } => {
+                if *kind == ElementType::SectionStart && name == "block" {
+                    stream.disks_from = Some(mark);
+                }
+            }
             Qemu::Device { length, .. } => stream.device_bytes += length,
             Qemu::Round(round) => {
                 if stream.rounds.len() < MAX_ROUNDS {
@@ -475,10 +493,9 @@ impl Tracker {
             Qemu::ReturnPath(Message::Shut(status)) => {
                 stream.loaded = Some((event.stamp, *status == 0));
             }
-            Qemu::Requests(r) => stream.requests = Some(*r),
+            Qemu::Requests(r) => stream.requests = Some(r.clone()),
             Qemu::Lost => stream.lost += 1,
-            Qemu::Section { .. }
-            | Qemu::Bitmaps { .. }
+            Qemu::Bitmaps { .. }
             | Qemu::PackagedEnd
             | Qemu::VmDescription { .. }
             | Qemu::MultifdFlush
@@ -688,10 +705,14 @@ impl Tracker {
     }
 }
 
-/// Is this a multifd channel beside a stream that nothing announced?
+/// Is this a channel beside a stream that nothing announced?
 fn is_channel_of(stream: &FlowInfo, c: &Companion) -> bool {
     let same = c.info.server == stream.server && c.info.client.ip == stream.client.ip;
-    matches!(c.kind, CompanionKind::Multifd(_)) && same
+    let channel = matches!(
+        c.kind,
+        CompanionKind::Multifd(_) | CompanionKind::Preempt(_)
+    );
+    channel && same
 }
 
 /// The key of the channels among these connections.

@@ -364,9 +364,8 @@ fn role(c: &crate::migration::Connection) -> String {
         let name = name.map_or_else(String::new, |n| format!(" to {n}"));
         text += &format!(" ({version}{name})");
     }
-    if let Some(s) = &c.ssh {
-        let software = s.server.as_ref();
-        text += &software.map_or_else(|| " (SSH)".to_owned(), |s| format!(" (SSH, {s})"));
+    if c.ssh.is_some() {
+        text += " (SSH)";
     }
     text
 }
@@ -422,13 +421,16 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
     if let Some(p) = &t.postcopy {
         pairs.push(pair(
             "post-copy",
-            format!(
-                "switched at {} s (frame {}): {} pages before, {} after",
-                seconds(p.switch.offset_ns),
-                p.switch.frame,
-                count(p.pages_before),
-                count(p.pages_after)
-            ),
+            match &p.switch {
+                Some(s) => format!(
+                    "switched at {} s (frame {}): {} pages before, {} after",
+                    seconds(s.offset_ns),
+                    s.frame,
+                    count(p.pages_before),
+                    count(p.pages_after)
+                ),
+                None => format!("goes on after a break: {} pages", count(p.pages_after)),
+            },
         ));
         let mut requests = format!(
             "{} pages asked for, {} seen to come",

@@ -8,7 +8,7 @@ use phasescope_parsers::libvirt::header::{MessageType, Status, program_name};
 use phasescope_parsers::libvirt::message::Body;
 use phasescope_parsers::qemu::return_path::Message;
 
-use crate::dissect::event::{Event, Guest, Kind, Multifd, Nbd, Qemu, Rpc, Ssh, Tls};
+use crate::dissect::event::{Event, Guest, Kind, Multifd, Nbd, Preempt, Qemu, Rpc, Ssh, Tls};
 use crate::net::tcp::Missing;
 use crate::net::{Direction, Endpoint};
 use crate::time::Timestamp;
@@ -56,6 +56,7 @@ fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
         Kind::Rpc(rpc) => named("libvirt-rpc", rpc_fields(rpc)),
         Kind::Qemu(q) => qemu_fields(q),
         Kind::Multifd(m) => multifd_fields(m),
+        Kind::Preempt(p) => preempt_fields(p),
         Kind::Nbd(n) => nbd_fields(n),
         Kind::Tls(t) => tls_fields(t),
         Kind::Ssh(s) => ssh_fields(s),
@@ -178,7 +179,9 @@ fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
                 ("complete", json!(complete)),
             ],
         ),
-        Qemu::Disks { counts, complete } => (
+        Qemu::Disks {
+            counts, complete, ..
+        } => (
             "disks",
             vec![
                 ("chunks", json!(counts.chunks)),
@@ -309,6 +312,26 @@ fn nbd_fields(n: &Nbd) -> Option<(String, Vec<(&'static str, Value)>)> {
         Nbd::Disconnect => ("nbd-disconnect", vec![]),
         Nbd::Tls => ("nbd-starttls", vec![]),
         Nbd::Lost => ("out-of-step", vec![]),
+    };
+    Some((name.to_owned(), fields))
+}
+
+fn preempt_fields(p: &Preempt) -> Option<(String, Vec<(&'static str, Value)>)> {
+    let (name, fields) = match p {
+        Preempt::Page {
+            block,
+            address,
+            bytes,
+            ..
+        } => (
+            "preempt-page",
+            vec![
+                ("block", json!(block)),
+                ("offset", json!(address)),
+                ("bytes", json!(bytes)),
+            ],
+        ),
+        Preempt::Lost => ("out-of-step", vec![]),
     };
     Some((name.to_owned(), fields))
 }

@@ -33,11 +33,10 @@ pub enum Pass {
 /// When the pages of a round were sent.
 pub fn pass(t: &Transfer, r: &Round) -> Pass {
     if let Some(p) = &t.postcopy {
-        if r.start_frame >= p.switch.frame {
-            return Pass::PostCopy;
-        }
-        if r.end_frame > p.switch.frame {
-            return Pass::Across;
+        match &p.switch {
+            Some(s) if r.start_frame < s.frame && r.end_frame > s.frame => return Pass::Across,
+            Some(s) if r.start_frame < s.frame => {}
+            _ => return Pass::PostCopy,
         }
     }
     match (r.stopped, r.index) {

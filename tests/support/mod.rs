@@ -25,7 +25,7 @@ pub const KVM: [&str; 5] = [
 ];
 
 /// Recordings of every way that a migration can go (`fixtures/record/kvm`), with their truth.
-pub const RECORDED: [&str; 30] = [
+pub const RECORDED: [&str; 32] = [
     "kvm-direct",
     "kvm-tunnelled",
     "kvm-tls",
@@ -36,6 +36,8 @@ pub const RECORDED: [&str; 30] = [
     "kvm-ssh-direct",
     "kvm-ssh-cancelled",
     "kvm-storage",
+    "kvm-block",
+    "kvm-preempt",
     "kvm-cancelled",
     "kvm-qemu-killed",
     "kvm-libvirtd-killed",

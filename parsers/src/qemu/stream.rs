@@ -123,6 +123,8 @@ pub struct Decoder<M> {
     whole: bool,
     /// It resumes a post-copy.
     resumed: bool,
+    /// It is a preempt channel.
+    preempt: bool,
 }
 
 impl<M: Copy> Default for Decoder<M> {
@@ -152,6 +154,7 @@ impl<M: Copy> Decoder<M> {
             total: Counts::default(),
             whole: true,
             resumed: false,
+            preempt: false,
         }
     }
 
@@ -172,6 +175,16 @@ impl<M: Copy> Decoder<M> {
         Self {
             state: State::Element,
             resumed: true,
+            ..Self::new()
+        }
+    }
+
+    /// At the first byte of a post-copy preempt channel (see [`super::preempt`]): memory alone, up
+    /// to an EOS word (QEMU 7.1, 7.2) or the connection's end.
+    pub fn preempt() -> Self {
+        Self {
+            state: State::Ram,
+            preempt: true,
             ..Self::new()
         }
     }
@@ -730,7 +743,10 @@ impl<M: Copy> Decoder<M> {
                     }
                     let counts = std::mem::take(&mut self.part);
                     sink.item(Item::RamEnd { counts }, begin, offset);
-                    self.state = State::Footer;
+                    self.state = match self.preempt {
+                        true => State::Done,
+                        false => State::Footer,
+                    };
                     return Step::Used(head);
                 }
                 Record::MemSize(total) => {

@@ -50,7 +50,9 @@ impl Tracker {
     pub(super) fn accompanies(&self, a: &Attempt, alone: bool, c: &Companion) -> bool {
         let client = Direction::ToServer;
         match c.kind {
-            CompanionKind::Multifd(_) => self.claims(a, &c.info, client),
+            CompanionKind::Multifd(_) | CompanionKind::Preempt(_) => {
+                self.claims(a, &c.info, client)
+            }
             CompanionKind::Nbd(_) => self.best(Cargo::Disk, a, &c.info, client),
             // TLS where the stream was expected: the stream itself.
             CompanionKind::Tls(_) if alone && !is_control(c) => {
