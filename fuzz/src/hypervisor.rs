@@ -119,16 +119,17 @@ impl stream::Sink<()> for Stream {
     }
 }
 
-/// The main channel of a migration.
+/// A migration's main channel, or its preempt channel.
 pub fn qemu_stream(data: &[u8]) {
     let (seed, data) = seed(data);
     let middle = seed & 0x100 != 0;
     both(seed, data, |pieces| {
         let mut to = Stream::default();
         to.log.lost = middle;
-        let mut decoder = match middle {
-            true => stream::Decoder::in_the_middle(0),
-            false => stream::Decoder::new(),
+        let mut decoder = match (middle, seed & 0x400 != 0) {
+            (true, _) => stream::Decoder::in_the_middle(0),
+            (false, true) => stream::Decoder::preempt(),
+            (false, false) => stream::Decoder::new(),
         };
         let mut fed = 0;
         for (i, piece) in pieces.iter().enumerate() {

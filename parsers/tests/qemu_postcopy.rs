@@ -1,9 +1,10 @@
-//! A post-copy that goes on over another connection: no header, no block list, no beginnings of
-//! sections (QEMU `migration/migration.c`, `postcopy_do_resume`).
+//! Post-copy over other connections. One that goes on after a break has no header, no block list,
+//! no beginnings of sections (QEMU `migration/migration.c`, `postcopy_do_resume`); a preempt channel
+//! has page records alone.
 
 use phasescope_parsers::qemu::ram::PageKind;
 use phasescope_parsers::qemu::stream::{Decoder, Item, Sink};
-use phasescope_parsers::qemu::{Probe, probe, resumes};
+use phasescope_parsers::qemu::{Probe, preempt, probe, resumes};
 
 const PAGE: u64 = 4096;
 const CONTENT: u8 = 0xa5;
@@ -118,5 +119,90 @@ fn recognised_by_its_first_question() {
         &[0x08, 0, 10, 0, 3, 2, 0, 1],
     ] {
         assert_eq!(resumes(wrong), Probe::No, "{wrong:?}");
+    }
+}
+
+/// A page of one block, one of another, a zero page of the same; the word that ends it (7.1, 7.2).
+fn urgent() -> Vec<u8> {
+    let mut out = Vec::new();
+    for (word, block) in [(0x0053_b508_u64 & !0xfff, "pc.ram"), (0x2000, "vga.vram")] {
+        out.extend_from_slice(&(word | 0x08).to_be_bytes());
+        out.push(block.len() as u8);
+        out.extend_from_slice(block.as_bytes());
+        out.extend_from_slice(&[CONTENT; PAGE as usize]);
+    }
+    out.extend_from_slice(&(0x3000_u64 | 0x22).to_be_bytes());
+    out.push(0);
+    out.extend_from_slice(&0x10_u64.to_be_bytes());
+    out
+}
+
+const URGENT: [(u64, PageKind); 3] = [
+    (0x0053_b000, PageKind::Normal),
+    (0x2000, PageKind::Normal),
+    (0x3000, PageKind::Zero),
+];
+
+#[test]
+fn urgent_pages_with_and_without_an_end() {
+    let bytes = urgent();
+    for size in [1, 2, 7, 1448, bytes.len()] {
+        // From 8.0 on, the connection's end is the end.
+        for length in [bytes.len(), bytes.len() - 8] {
+            let (mut decoder, mut log) = (Decoder::preempt(), Log::default());
+            for (i, slice) in bytes[..length].chunks(size).enumerate() {
+                decoder.push((i * size) as u64, slice, &mut log);
+            }
+            decoder.finish(length as u64, &mut log);
+            assert!(decoder.whole());
+            assert_eq!(decoder.ended(), length == bytes.len());
+            assert_eq!(log.pages, URGENT, "{size} {length}");
+            assert!(!log.revealed.contains(&CONTENT));
+            assert_eq!(decoder.counts().bytes, bytes.len() as u64 - 8);
+        }
+    }
+}
+
+#[test]
+fn urgent_pages_cut_anywhere() {
+    let bytes = urgent();
+    for cut in 0..bytes.len() {
+        let (mut decoder, mut log) = (Decoder::preempt(), Log::default());
+        decoder.push(0, &bytes[..cut], &mut log);
+        decoder.finish(cut as u64, &mut log);
+        assert_eq!(log.pages, URGENT[..log.pages.len()], "{cut}");
+        assert!(decoder.resolved() <= cut as u64);
+    }
+    // A hole inside a page is stepped over; one over a head is not.
+    for (from, to, whole) in [(100, 3000, true), (4000, 4200, false)] {
+        let (mut decoder, mut log) = (Decoder::preempt(), Log::default());
+        decoder.push(0, &bytes[..from], &mut log);
+        decoder.gap((to - from) as u64, 1, &mut log);
+        decoder.push(2, &bytes[to..], &mut log);
+        assert_eq!(decoder.whole(), whole, "{from}");
+    }
+}
+
+#[test]
+fn recognised_by_its_first_page() {
+    let bytes = urgent();
+    for n in 0..15 {
+        assert_eq!(preempt(&bytes[..n]), Probe::NeedMore, "{n}");
+    }
+    assert_eq!(preempt(&bytes[..15]), Probe::Yes);
+    assert_eq!(probe(&bytes), Probe::No);
+    for (at, byte) in [
+        // Beyond any guest; flags that no first record has; an offset within a page; no name; no text.
+        (0, 1),
+        (2, 0x10),
+        (7, 0x28),
+        (7, 0x10),
+        (6, 0xb5),
+        (8, 0),
+        (10, 0x07),
+    ] {
+        let mut wrong = bytes[..64].to_vec();
+        wrong[at] = byte;
+        assert_eq!(preempt(&wrong), Probe::No, "{at} {byte:#x}");
     }
 }
