@@ -10,6 +10,8 @@ mod files;
 mod messages;
 #[path = "limits/network.rs"]
 mod network;
+#[path = "limits/signs.rs"]
+mod signs;
 #[path = "limits/tables.rs"]
 mod tables;
 
