@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "limits/beside.rs"]
+mod beside;
 #[path = "limits/files.rs"]
 mod files;
 #[path = "limits/messages.rs"]

@@ -1,7 +1,7 @@
 //! Connections beside the stream: multifd channels, disks, and what is encrypted.
 
-use super::Tracker;
 use super::records::{Companion, CompanionKind, MAX_DISKS, MAX_TURNS, Turn};
+use super::{Tracker, encrypted};
 use crate::dissect::event::{Event, Multifd, Nbd, Tls};
 use crate::net::FlowInfo;
 
@@ -50,7 +50,10 @@ impl Tracker {
         let group = self.channels.entry((uuid, server)).or_default();
         match what {
             Multifd::Initial { .. } => group.opened(flow),
-            Multifd::Packet(p) => group.packet(flow, event.stamp, p),
+            Multifd::Packet(p) => {
+                let late = group.packet(flow, event.stamp, p);
+                self.oddities.add("multifd-waiting-full", u64::from(late));
+            }
             Multifd::Sync { .. } => group.sync(flow),
             Multifd::DeviceState { .. } | Multifd::Lost | Multifd::Found => {}
         }
@@ -89,8 +92,10 @@ impl Tracker {
         let Some((flow, direction)) = event.flow else {
             return;
         };
-        let companion = self.companions.get_mut(&flow);
-        let Some(CompanionKind::Tls(record)) = companion.map(|c| &mut c.kind) else {
+        let Some(companion) = self.companions.get_mut(&flow) else {
+            return;
+        };
+        let CompanionKind::Tls(record) = &mut companion.kind else {
             return;
         };
         match what {
@@ -98,7 +103,11 @@ impl Tracker {
             Tls::ServerHello { version } => record.version = Some(*version),
             Tls::Data { bytes } => {
                 if record.turns.len() >= 2 * MAX_TURNS {
-                    record.turns.remove(MAX_TURNS);
+                    let gone = record.turns.remove(MAX_TURNS);
+                    if encrypted::is_upload(&companion.info, &gone) {
+                        record.upload_forgotten = true;
+                        self.oddities.note("tls-turns-full");
+                    }
                 }
                 record.turns.push(Turn {
                     direction,

@@ -6,8 +6,10 @@
 //! boundaries, as far as sizes can tell.
 
 use super::markers::Signal;
-use super::records::{Attempt, Companion, CompanionKind, Mark, Session, TlsRecord, Turn};
-use crate::net::{Direction, Stamp};
+use super::records::{
+    Attempt, Companion, CompanionKind, MAX_TURNS, Mark, Session, TlsRecord, Turn,
+};
+use crate::net::{Direction, FlowInfo, Stamp};
 
 /// libvirt's TLS port (IANA: unassigned; libvirt `src/remote/remote_driver.h`).
 const LIBVIRT_TLS_PORT: u16 = 16514;
@@ -21,19 +23,29 @@ const MIN_ANSWER: u64 = 200;
 /// Calls between CONNECT_OPEN and PREPARE: five features, the close callback, and OPEN itself.
 const OPEN_BEFORE_PREPARE: usize = 7;
 
+/// Is this as large as PREPARE and FINISH are, and goes to a libvirt daemon?
+pub(super) fn is_upload(info: &FlowInfo, t: &Turn) -> bool {
+    info.server.port == LIBVIRT_TLS_PORT
+        && t.direction == Direction::ToServer
+        && t.bytes >= MIN_DEFINITION
+}
+
 /// The attempt that a TLS connection to a libvirt daemon looks like, if it looks like one.
 pub(super) fn attempt(companion: &Companion) -> Option<(Session, Attempt)> {
     let CompanionKind::Tls(tls) = &companion.kind else {
         return None;
     };
-    if companion.info.server.port != LIBVIRT_TLS_PORT {
-        return None;
-    }
+    // Behind an upload that was forgotten, which one is which cannot be told.
+    let known = match tls.upload_forgotten {
+        true => MAX_TURNS,
+        false => tls.turns.len(),
+    };
     let uploads: Vec<usize> = tls
         .turns
         .iter()
+        .take(known)
         .enumerate()
-        .filter(|(_, t)| t.direction == Direction::ToServer && t.bytes >= MIN_DEFINITION)
+        .filter(|(_, t)| is_upload(&companion.info, t))
         .map(|(i, _)| i)
         .collect();
     let prepare = *uploads.first()?;

@@ -256,6 +256,8 @@ pub(super) struct TlsRecord {
     pub(super) server_name: Option<String>,
     pub(super) version: Option<u16>,
     pub(super) turns: Vec<Turn>,
+    /// Of those that are not kept, one may have been PREPARE or FINISH.
+    pub(super) upload_forgotten: bool,
 }
 
 /// Whose daemon a connection goes to.

@@ -28,7 +28,7 @@ use super::records::{
 use super::{Clock, Migration};
 use super::{assemble, encrypted};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
-use crate::net::{Direction, Endpoint, FlowInfo, Stamp};
+use crate::net::{Direction, Endpoint, FlowInfo, Oddities, Stamp};
 use crate::time::Timestamp;
 pub use running::Running;
 
@@ -122,6 +122,8 @@ pub struct Tracker {
     guests: GuestLogs,
     cloud: Cloud,
     told: u32,
+    /// Limits that were reached.
+    pub(super) oddities: Oddities,
 }
 
 impl Tracker {
@@ -668,6 +670,11 @@ impl Tracker {
             now: self.now,
         };
         assemble::migration(self.told, &parts)
+    }
+
+    /// Limits that were reached, and a migration's report may depend on.
+    pub fn oddities(&self) -> &Oddities {
+        &self.oddities
     }
 
     /// The echo series seen, for the capture's own summary.
