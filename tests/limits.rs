@@ -6,6 +6,8 @@ mod support;
 
 #[path = "limits/beside.rs"]
 mod beside;
+#[path = "limits/cloud.rs"]
+mod cloud;
 #[path = "limits/files.rs"]
 mod files;
 #[path = "limits/messages.rs"]
@@ -16,6 +18,8 @@ mod network;
 mod signs;
 #[path = "limits/tables.rs"]
 mod tables;
+#[path = "limits/tls.rs"]
+mod tls;
 
 use phasescope::analysis::{Analysis, analyze};
 use phasescope::capture::{Frame, LinkType};

@@ -215,6 +215,7 @@ impl Tracker {
                     c.info = info.clone();
                     c.ended = true;
                 }
+                self.cloud.ended(info);
             }
             Protocol::Amqp | Protocol::Http => self.cloud.ended(info),
         }
@@ -652,7 +653,10 @@ impl Tracker {
         let session = attempt.and_then(|a| self.sessions.get(&a.session));
         let veiled = session.and_then(|s| {
             let opened = s.info.opened.filter(|_| s.attempts == 1)?;
-            self.cloud.veiled(s.info.client.ip, opened)
+            let veiled = self.cloud.veiled(s.info.client.ip, opened);
+            self.oddities
+                .add("cloud-tls-full", u64::from(veiled.is_err()));
+            veiled.ok().flatten()
         });
         let parts = assemble::Parts {
             attempt,

@@ -3,7 +3,7 @@
 use phasescope::migration::{Migration, PhaseName, Transfer};
 use phasescope::report::Report;
 
-use super::{Feed, Tcp, oddity, report};
+use super::{Feed, Tcp, oddity, report, tls};
 use crate::support::scene::{DESTINATION, MS, SOURCE, phase};
 use crate::support::stream::Stream;
 use crate::support::trace::{Side, Trace};
@@ -127,13 +127,6 @@ fn pages_that_wait_for_other_channels() {
     assert_eq!(transfer(&r).rounds.len(), 1);
 }
 
-fn record(t: &mut Trace, at: i64, c: &mut crate::support::trace::Connection, side: Side, n: usize) {
-    let mut r = vec![23, 3, 3];
-    r.extend((n as u16).to_be_bytes());
-    r.resize(r.len() + n, 1);
-    t.send(at, c, side, &r);
-}
-
 /// libvirt inside TLS: PREPARE, small talk, FINISH, small talk, and the next PREPARE.
 fn inside_tls(between: i64, after: i64) -> (Report, Migration, i64) {
     let mut t = Trace::default();
@@ -142,12 +135,11 @@ fn inside_tls(between: i64, after: i64) -> (Report, Migration, i64) {
         &format!("{SOURCE}:40000"),
         &format!("{DESTINATION}:16514"),
     );
-    // A server's first message, so that the protocol is known.
-    t.send(MS, &mut c, Side::Client, &client_hello());
+    t.send(MS, &mut c, Side::Client, &tls::client_hello());
     let mut now = 2 * MS;
     let mut say = |t: &mut Trace, sizes: (usize, usize)| {
-        record(t, now, &mut c, Side::Client, sizes.0);
-        record(t, now + MS, &mut c, Side::Server, sizes.1);
+        t.send(now, &mut c, Side::Client, &tls::record(sizes.0));
+        t.send(now + MS, &mut c, Side::Server, &tls::record(sizes.1));
         now += 1000 * MS;
         now - 1000 * MS
     };
@@ -164,15 +156,6 @@ fn inside_tls(between: i64, after: i64) -> (Report, Migration, i64) {
     assert_eq!(r.migrations.len(), 1);
     let m = r.migrations[0].clone();
     (r, m, finish)
-}
-
-fn client_hello() -> Vec<u8> {
-    let mut hello = vec![1, 0, 0, 43, 3, 3];
-    hello.extend([7; 32]);
-    hello.extend([0, 0, 2, 0x13, 0x01, 1, 0, 0, 0]);
-    let mut out = vec![22, 3, 1, 0, hello.len() as u8];
-    out.extend(hello);
-    out
 }
 
 #[test]
