@@ -14,6 +14,8 @@ mod files;
 mod messages;
 #[path = "limits/network.rs"]
 mod network;
+#[path = "limits/scrub.rs"]
+mod scrub;
 #[path = "limits/signs.rs"]
 mod signs;
 #[path = "limits/tables.rs"]
