@@ -1,5 +1,9 @@
 //! Scrubbed copies: what waits for its decision, and what is kept for another tap.
 
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
 use phasescope::capture::{Frame, LinkType};
 use phasescope::scrub::{Scrubbing, Summary};
 use phasescope::time::Timestamp;
@@ -85,27 +89,63 @@ fn blank(payload: &[u8]) -> bool {
     payload.iter().all(|b| *b == 0)
 }
 
+/// A message in two segments, and so much between them.
+fn in_two(between: usize, mut frame: impl FnMut(&[u8])) {
+    let call = open();
+    frame(&segment(16509, 0, b""));
+    frame(&segment(16509, 1, &call[..40]));
+    // Protocol 255 is reserved: nothing reads it.
+    let mut other = segment(1, 1, &[0x55; LARGE]);
+    other[9] = 255;
+    for _ in 0..between / other.len() {
+        frame(&other);
+    }
+    frame(&segment(16509, 41, &call[40..]));
+}
+
 #[test]
 fn packets_that_wait() {
-    // A message in two segments, and so much between them.
-    let split = |between: usize| {
+    let split = |between| {
         let (mut copy, call) = (Copy::default(), open());
-        copy.frame(0, &segment(16509, 0, b""));
-        copy.frame(0, &segment(16509, 1, &call[..40]));
-        // Protocol 255 is reserved: nothing reads it.
-        let mut other = segment(1, 1, &[0x55; LARGE]);
-        other[9] = 255;
-        for _ in 0..between / other.len() {
-            copy.frame(0, &other);
-        }
-        assert_eq!(copy.written < 3, between < MAX_WAITING);
-        copy.frame(0, &segment(16509, 41, &call[40..]));
+        in_two(between, |data| copy.frame(0, data));
         let (small, summary) = copy.finish();
         assert_eq!(small[1], call[40..], "the message is understood");
         (small[0] == call[..40], blank(&small[0]), summary.hurried)
     };
     assert_eq!(split(MAX_WAITING - (1 << 20)), (true, false, 0));
     assert_eq!(split(MAX_WAITING + (1 << 20)), (false, true, 1));
+}
+
+#[test]
+fn packets_that_wait_are_told() {
+    let mut file = zstd::Encoder::new(Vec::new(), 1).expect("zstd");
+    // Link type 101 is raw IP.
+    let mut words = |words: &[u32], data: &[u8]| {
+        let head: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        file.write_all(&[&head, data].concat())
+            .expect("memory takes all");
+    };
+    words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, 101], b"");
+    in_two(MAX_WAITING + (1 << 20), |data| {
+        words(
+            &[1_700_000_000, 0, data.len() as u32, data.len() as u32],
+            data,
+        );
+    });
+    let path = |name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let (original, copy) = (path("waiting.pcap.zst"), path("waited.pcap.gz"));
+    std::fs::write(&original, file.finish().expect("memory takes all")).expect("can be written");
+    let out = Command::new(env!("CARGO_BIN_EXE_phasescope"))
+        .args(["scrub", "--force"])
+        .args([&original, &copy])
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    assert!(
+        said.contains("warning: 1 packets waited too long"),
+        "{said}"
+    );
 }
 
 #[test]
