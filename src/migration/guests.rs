@@ -138,6 +138,7 @@ pub(super) struct EchoLog {
 #[derive(Debug, Clone, Default)]
 pub(super) struct GuestLogs {
     macs: HashMap<Mac, MacLog, RandomState>,
+    full: u64,
     echoes: Vec<EchoLog>,
     index: HashMap<(IpAddr, IpAddr, u16), usize, RandomState>,
 }
@@ -171,6 +172,7 @@ impl GuestLogs {
 
     fn mac(&mut self, mac: Mac) -> Option<&mut MacLog> {
         if self.macs.len() >= MAX_MACS && !self.macs.contains_key(&mac) {
+            self.full += 1;
             return None;
         }
         Some(self.macs.entry(mac).or_default())
@@ -197,6 +199,11 @@ impl GuestLogs {
             }
         };
         self.echoes[i].take(stamp, echo);
+    }
+
+    /// Signs of hardware addresses that found no place for a log.
+    pub(super) fn overflow(&self) -> u64 {
+        self.full
     }
 
     /// No more frames will come.

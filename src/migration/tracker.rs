@@ -677,8 +677,10 @@ impl Tracker {
     }
 
     /// Limits that were reached, and a migration's report may depend on.
-    pub fn oddities(&self) -> &Oddities {
-        &self.oddities
+    pub fn oddities(&self) -> Oddities {
+        let mut all = self.oddities.clone();
+        all.add("hardware-address-log-full", self.guests.overflow());
+        all
     }
 
     /// The echo series seen, for the capture's own summary.

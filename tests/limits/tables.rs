@@ -40,6 +40,26 @@ fn hardware_addresses() {
     let report = report(&t);
     assert_eq!(report.capture.packets, 9000);
     assert_eq!(oddity(&report, "hardware-address-table-full"), 9000 - 8192);
+    assert_eq!(oddity(&report, "hardware-address-log-full"), 9000 - 2048);
+}
+
+#[test]
+fn disks_of_one_connection() {
+    // A chunk of each, all zeroes.
+    let mut stream = Stream::new().block(1, "", &[]).ram_start(4);
+    for n in 0..70 {
+        stream = stream.block(2, &format!("disk{n}"), &[(0, None)]);
+    }
+    let stream = stream.block(3, "", &[]).ram(3, &[(2, None)]).end();
+    let mut t = Trace::default();
+    let mut c = t.connect(0, "10.0.0.1:50000", "10.0.0.2:49152");
+    t.send(MS, &mut c, Side::Client, &stream.0);
+    t.close(2000 * MS, &mut c);
+    let report = report(&t);
+    let storage = report.migrations[0].storage.as_ref().expect("storage");
+    assert_eq!(storage.disks.len(), 64);
+    // Those without a name count.
+    assert_eq!((storage.zeroed_bytes, storage.exact), (70 << 20, true));
 }
 
 /// An echo request or reply.
