@@ -1,4 +1,5 @@
-//! Traffic made to exhaust: every named limit is reached, and the report says so.
+//! Traffic made to exhaust: the limits of ARCHITECTURE.md's table are reached, and the report says
+//! so where it depends on them.
 //!
 //! What is held is bounded by counters, or by running the program with little address space.
 

@@ -222,7 +222,7 @@ fn all_bodies_together_are_bounded() {
     bytes.extend(message(
         1,
         &publish("nova", "k"),
-        &[b'b'; MAX_BODY],
+        &vec![b'b'; MAX_BODY],
         1 << 16,
     ));
     let mut decoder = Decoder::new();

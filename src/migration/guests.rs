@@ -117,6 +117,7 @@ pub(super) struct EchoLog {
     pub(super) id: u16,
     macs: Vec<Mac>,
     waiting: VecDeque<Request>,
+    last_request: Option<Stamp>,
     /// The last reply, and the sequence number that it answers.
     last_reply: Option<(Stamp, u16)>,
     /// Times in which no request was seen.
@@ -271,6 +272,7 @@ impl EchoLog {
             id: echo.id,
             macs: Vec::new(),
             waiting: VecDeque::new(),
+            last_request: None,
             last_reply: None,
             pauses: Kept::default(),
             settled: None,
@@ -311,10 +313,10 @@ impl EchoLog {
             return;
         }
         self.requests += 1;
-        if let Some(before) = self.waiting.back()
-            && stamp.time.since(before.stamp.time) > PAUSE_NS
+        if let Some(before) = self.last_request.replace(stamp)
+            && stamp.time.since(before.time) > PAUSE_NS
         {
-            self.pauses.keep((before.stamp, stamp));
+            self.pauses.keep((before, stamp));
         }
         if self.waiting.len() >= MAX_WAITING {
             self.settle_one();

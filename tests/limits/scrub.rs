@@ -95,7 +95,7 @@ fn in_two(between: usize, mut frame: impl FnMut(&[u8])) {
     frame(&segment(16509, 0, b""));
     frame(&segment(16509, 1, &call[..40]));
     // Protocol 255 is reserved: nothing reads it.
-    let mut other = segment(1, 1, &[0x55; LARGE]);
+    let mut other = segment(1, 1, &vec![0x55; LARGE]);
     other[9] = 255;
     for _ in 0..between / other.len() {
         frame(&other);
@@ -161,7 +161,7 @@ fn payloads_for_another_tap() {
         copy.frame(0, &segment(22, 1, ssh));
         let mut sequence = 1 + ssh.len() as u32;
         for _ in 0..between / LARGE {
-            copy.frame(0, &segment(22, sequence, &[0x55; LARGE]));
+            copy.frame(0, &segment(22, sequence, &vec![0x55; LARGE]));
             sequence += LARGE as u32;
         }
         copy.frame(1, &segment(16509, 1, &call));

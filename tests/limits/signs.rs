@@ -141,17 +141,23 @@ fn a_part_of_the_lost_requests() {
 
 #[test]
 fn times_without_requests() {
-    // Nobody asks from 50 ms to 1,200 ms, and often nobody does for longer later on.
-    let silence = |n: i64| {
-        let later = (0..n).map(|i| 1200 + 1300 * i);
-        let mut t = migration(1300 * n + 2000);
+    // Nobody asks from 50 ms on for so long, and often nobody does for longer later on.
+    let silence = |first: i64, n: i64| {
+        let later = (0..n).map(|i| 50 + first + (first + 100) * i);
+        let mut t = migration((first + 100) * (n + 1));
         for (i, at) in [0, 50].into_iter().chain(later).enumerate() {
             echo(&mut t, at, 8, i as i64);
             echo(&mut t, at + 1, 0, i as i64);
         }
         downtime(&t, DowntimeMethod::LostEchoes)
     };
-    let known = silence(KEPT / 2).reason.expect("a reason");
-    assert!(known.contains("no echo requests around"), "{known}");
-    assert!(forgotten(&silence(2 * KEPT)), "{:?}", silence(2 * KEPT));
+    // Where it is longer than a request waits for its reply, too.
+    for (first, n) in [(1150, KEPT / 2), (12_000, 3)] {
+        let d = silence(first, n);
+        let known = d.reason.as_ref().expect("a reason");
+        assert!(known.contains("no echo requests around"), "{known}");
+        assert_eq!(d.lost, None);
+    }
+    let d = silence(1150, 2 * KEPT);
+    assert!(forgotten(&d), "{d:?}");
 }

@@ -93,19 +93,24 @@ fn echo_series() {
 
 #[test]
 fn echo_requests_that_wait() {
-    // Unanswered within a moment, so that none is settled by time.
+    // Of one series, and within a moment, so that none is settled by time. Only the
+    // last one is answered.
     let count = 70_000u64;
     let mut feed = Feed::default();
+    let (pinger, guest) = ([10, 0, 0, 9], [10, 0, 0, 7]);
     for n in 0..count {
-        let id = (n / 10_000) as u16;
-        let request = echo(8, [10, 0, 0, 9], [10, 0, 0, 7], id, (n % 10_000) as u16);
-        feed.frame(n as i64, &request);
+        feed.frame(n as i64, &echo(8, pinger, guest, 7, n as u16));
     }
+    feed.frame(count as i64, &echo(0, guest, pinger, 7, (count - 1) as u16));
     let report = feed.report();
     let of = |f: fn(&phasescope::migration::EchoSummary) -> u64| -> u64 {
         report.capture.echoes.iter().map(f).sum()
     };
-    assert_eq!((of(|e| e.requests), of(|e| e.unanswered)), (count, count));
+    assert_eq!(report.capture.echoes.len(), 1);
+    assert_eq!(
+        (of(|e| e.requests), of(|e| e.replies), of(|e| e.unanswered)),
+        (count, 1, count - 1)
+    );
 }
 
 #[test]
