@@ -95,12 +95,11 @@ impl Analysis {
 
     /// The capture so far; `files` are those that the frames come from.
     pub fn summary(&self, files: &[FileSummary]) -> CaptureSummary {
-        CaptureSummary::new(
-            files,
-            &self.dissector.traffic(),
-            self.times,
-            self.tracker.echoes(),
-        )
+        let mut traffic = self.dissector.traffic();
+        for (name, n) in self.tracker.oddities().iter() {
+            traffic.oddities.add(name, n);
+        }
+        CaptureSummary::new(files, &traffic, self.times, self.tracker.echoes())
     }
 
     /// No more frames: tells the migrations that are left.

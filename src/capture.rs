@@ -14,6 +14,7 @@ mod pcapng;
 mod select;
 pub mod write;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,7 +106,7 @@ pub struct Frame<'a> {
 }
 
 /// A capture interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Its link type.
     pub link: LinkType,
@@ -313,6 +314,9 @@ struct Waiting {
     summary: usize,
 }
 
+/// Global numbers of interfaces; those of no measurement point by their lane and number there.
+type Numbers = HashMap<(Option<(usize, u32)>, Interface), u32>;
+
 /// A capture: one file, or several in time order.
 #[derive(Debug)]
 pub struct Capture {
@@ -320,6 +324,7 @@ pub struct Capture {
     waiting: Vec<Waiting>,
     summaries: Vec<FileSummary>,
     interfaces: Vec<(usize, u32, Interface)>,
+    numbers: Numbers,
     options: Options,
     selection: Option<select::Selection>,
     /// The source whose head was given out last and must move on.
@@ -399,6 +404,7 @@ impl Capture {
             waiting: Vec::new(),
             summaries: Vec::new(),
             interfaces: Vec::new(),
+            numbers: Numbers::default(),
             options,
             selection: None,
             used: None,
@@ -516,7 +522,8 @@ impl Capture {
                 None => {
                     let local = head.interface;
                     let tap = self.summaries[source.summary].tap.as_deref();
-                    learn_interfaces(source, local, tap, &mut self.interfaces)
+                    let (all, numbers) = (&mut self.interfaces, &mut self.numbers);
+                    learn_interfaces(source, local, tap, all, numbers)
                 }
             };
             if let Some(selection) = &mut self.selection
@@ -639,6 +646,7 @@ fn learn_interfaces(
     local: u32,
     tap: Option<&str>,
     all: &mut Vec<(usize, u32, Interface)>,
+    numbers: &mut Numbers,
 ) -> u32 {
     while source.interfaces.len() <= local as usize {
         let n = source.interfaces.len() as u32;
@@ -649,16 +657,19 @@ fn learn_interfaces(
             interface.point = Some(tap.to_owned());
         }
         // A measurement point's interface is the same in every file.
-        let known = all.iter().position(|(lane, i, old)| {
-            *old == interface && (interface.point.is_some() || (*lane == source.lane && *i == n))
-        });
-        let global = known.unwrap_or_else(|| {
-            if all.len() < MAX_INTERFACES {
-                all.push((source.lane, n, interface));
+        let place = interface.point.is_none().then_some((source.lane, n));
+        let key = (place, interface);
+        let global = match numbers.get(&key) {
+            Some(known) => *known,
+            None if all.len() < MAX_INTERFACES => {
+                let new = all.len() as u32;
+                all.push((source.lane, n, key.1.clone()));
+                numbers.insert(key, new);
+                new
             }
-            all.len() - 1
-        });
-        source.interfaces.push(global as u32);
+            None => MAX_INTERFACES as u32 - 1,
+        };
+        source.interfaces.push(global);
     }
     source.interfaces[local as usize]
 }

@@ -9,6 +9,7 @@ mod convergence;
 mod downtime;
 mod encrypted;
 mod guests;
+mod kept;
 pub mod markers;
 mod multifd;
 pub mod openstack;

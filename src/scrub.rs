@@ -44,8 +44,6 @@ pub struct Summary {
     pub packets: u64,
     /// Their captured bytes.
     pub bytes: u64,
-    /// Bytes that were made blank.
-    pub blanked_bytes: u64,
     /// Packets that could not wait any longer and lost structure.
     pub hurried: u64,
 }

@@ -202,6 +202,47 @@ fn a_long_body_is_cut() {
 }
 
 #[test]
+fn all_bodies_together_are_bounded() {
+    // Bodies of many channels, each without its last byte: eight fill what may be held.
+    let channels = 1..=(MAX_HELD / MAX_BODY) as u16 + 1;
+    let piece = vec![b'a'; 1 << 16];
+    let mut bytes = Vec::new();
+    for channel in channels.clone() {
+        bytes.extend(frame(1, channel, &publish("nova", "k")));
+        bytes.extend(frame(2, channel, &content_header(MAX_BODY)));
+        for part in 0..MAX_BODY / piece.len() {
+            let last = usize::from(part == MAX_BODY / piece.len() - 1);
+            bytes.extend(frame(3, channel, &piece[last..]));
+        }
+    }
+    for channel in channels {
+        bytes.extend(frame(3, channel, b"a"));
+    }
+    // What was held is free again.
+    bytes.extend(message(
+        1,
+        &publish("nova", "k"),
+        &vec![b'b'; MAX_BODY],
+        1 << 16,
+    ));
+    let mut decoder = Decoder::new();
+    let (mut missing, mut kept) = (Vec::new(), 0);
+    for part in bytes.chunks(1 << 16) {
+        decoder.push(0, part, &mut |item| {
+            if let Item::Content(content) = item {
+                assert_eq!(content.body_size, MAX_BODY as u64);
+                kept += content.body.bytes().len();
+                missing.push(content.missing);
+            }
+        });
+    }
+    // Eight bytes were left for the ninth, and none for the first one's last.
+    let ninth = MAX_BODY as u64 - 8;
+    assert_eq!(missing, [1, 0, 0, 0, 0, 0, 0, 0, ninth, 0]);
+    assert_eq!(kept, MAX_HELD - 1 + 8 + MAX_BODY);
+}
+
+#[test]
 fn channels_interleave() {
     let mut bytes = frame(1, 1, &publish("nova", "one"));
     bytes.extend(frame(1, 2, &publish("nova", "two")));

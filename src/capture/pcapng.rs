@@ -5,13 +5,13 @@ use pcap_parser::pcapng::{Block as NgBlock, parse_block_be, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock as _;
 
 use super::block::Block;
-use super::{Damage, Fault, Interface, LinkType, MAX_FRAME, Record};
+use super::{Damage, Fault, Interface, LinkType, MAX_FRAME, MAX_INTERFACES, Record};
 use crate::time::Timestamp;
 
 /// Longest block that is read as a whole; longer ones that hold no packet are stepped over. Bytes.
 const MAX_BLOCK: u32 = (MAX_FRAME as u32) + (1 << 16);
 
-/// Interfaces of one section.
+/// Interfaces of one section; packets of later ones cannot be read.
 const MAX_SECTION_INTERFACES: usize = 4096;
 
 /// Block types that matter (section 11.1 of the draft).
@@ -44,7 +44,8 @@ pub(super) struct Pcapng {
     big_endian: bool,
     /// Of the first section.
     version: Option<(u16, u16)>,
-    /// Interfaces of all sections; those of the current one begin at `base`.
+    /// Interfaces of all sections, as far as there are numbers; those of the current one begin at
+    /// `base`.
     interfaces: Vec<Described>,
     base: usize,
     last: Timestamp,
@@ -113,7 +114,12 @@ impl Pcapng {
                 (low, high)
             });
         }
-        self.base = self.interfaces.len();
+        if self.interfaces.len() < MAX_INTERFACES {
+            self.base = self.interfaces.len();
+        } else {
+            // They get the numbers of the section before.
+            self.interfaces.truncate(self.base);
+        }
         if block.skip(length.into())? {
             Ok(())
         } else {
@@ -237,7 +243,10 @@ impl Pcapng {
     ) -> Result<Option<(Record, std::ops::Range<usize>)>, String> {
         let n = self.base + interface as usize;
         let described = self.interfaces.get(n).ok_or_else(|| {
-            format!("corrupt block: a packet of interface {interface}, which is not described")
+            match (interface as usize) < MAX_SECTION_INTERFACES {
+                true => format!("corrupt block: a packet of interface {interface}, which is not described"),
+                false => format!("a packet of interface {interface}: more than {MAX_SECTION_INTERFACES} in a section are not read"),
+            }
         })?;
         if place.len() > MAX_FRAME {
             return Err("corrupt block: too long a packet".to_owned());

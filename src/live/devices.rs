@@ -310,4 +310,36 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn no_more_than_so_many_wait() {
+        let shared = Arc::new(Shared::default());
+        let (tx, rx) = sync_channel(MAX_WAITING);
+        let mut out = Outlet::new(shared.clone(), tx, None, false);
+        let mut merge = Merge::new(2);
+        // They came so late that the silent device is waited for however slow this test is.
+        let came = Instant::now() + Duration::from_secs(3600);
+        let mut wait = |merge: &mut Merge, times: std::ops::Range<i64>| {
+            for t in times {
+                merge.waiting[0].batches.push_back((batch(0, &[t]), came));
+            }
+            merge.give(false, &mut out, &shared);
+            out.flush();
+            let given = rx.try_iter().map(|m| match m {
+                Message::Batch(b) => b.frames().map(|f| f.time.nanos()).collect::<Vec<_>>(),
+                _ => panic!("nothing but frames"),
+            });
+            (
+                given.flatten().collect::<Vec<_>>(),
+                merge.waiting[0].batches.len(),
+            )
+        };
+        let full = MAX_WAITING as i64;
+        assert_eq!(wait(&mut merge, 0..full), (vec![], MAX_WAITING));
+        // The earliest go on, and no more of them than must.
+        assert_eq!(
+            wait(&mut merge, full..full + 3),
+            (vec![0, 1, 2], MAX_WAITING)
+        );
+    }
 }

@@ -50,7 +50,10 @@ impl Tracker {
         let group = self.channels.entry((uuid, server)).or_default();
         match what {
             Multifd::Initial { .. } => group.opened(flow),
-            Multifd::Packet(p) => group.packet(flow, event.stamp, p),
+            Multifd::Packet(p) => {
+                let late = group.packet(flow, event.stamp, p);
+                self.oddities.add("multifd-waiting-full", u64::from(late));
+            }
             Multifd::Sync { .. } => group.sync(flow),
             Multifd::DeviceState { .. } | Multifd::Lost | Multifd::Found => {}
         }

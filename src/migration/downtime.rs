@@ -250,8 +250,13 @@ fn lost_echoes(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
     };
     let (lost, runs) = certain_runs(runs, window).unwrap_or((lost, Vec::new()));
     let longest = runs.iter().max_by_key(|r| r.count);
+    let lacks = echo.may_lack_losses(window.from(), window.to());
     let Some(run) = longest else {
         return match echo.asked(window.from(), window.to()) {
+            true if lacks => unknown(
+                method,
+                "requests lost around the switch-over may have been forgotten: of a series the 64 longest runs of the last minute are kept",
+            ),
             true => Downtime {
                 lost: Some(0),
                 subject: Some(describe(echo)),
@@ -277,7 +282,10 @@ fn lost_echoes(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
         subject: Some(describe(echo)),
         start: moment(runs.iter().map(|r| r.first).min()),
         end: moment(runs.iter().map(|r| r.last).max()),
-        reason: slow_before(runs.iter().map(|r| r.first).min(), interval, window),
+        reason: slow_before(runs.iter().map(|r| r.first).min(), interval, window)
+            .or_else(|| lacks.then(|| {
+                "at least so many: of a series the 64 longest runs of the last minute are kept, and others were forgotten".to_owned()
+            })),
         ..unknown(method, "")
     }
 }
@@ -336,6 +344,10 @@ fn echo_gap(echoes: &[&EchoLog], window: &Window, clock: Clock) -> Downtime {
                 "no reply after the switch-over in this capture; add the capture of a port where it can be seen",
             )
         }
+        None if echoes.iter().any(|e| e.gaps.may_lack(window.from(), to)) => unknown(
+            method,
+            "the gap between replies around the switch-over may have been forgotten: of a series the 64 longest of the last minute are kept",
+        ),
         None => unknown(method, "no gap between replies around the switch-over"),
     }
 }
@@ -400,6 +412,15 @@ fn guest_silence(parts: &Parts<'_>, subject: &Subject, window: &Window) -> Downt
             method,
             "the guest's last frame came long before it stopped: it was quiet by itself, or is not seen here",
         ),
+        None if parts
+            .guests
+            .may_lack_silence(&subject.macs, window.from(), window.to()) =>
+        {
+            unknown(
+                method,
+                "the silence around the switch-over may have been forgotten: of an address the 64 longest of the last minute are kept",
+            )
+        }
         None => unknown(
             method,
             "no silence that spans the switch-over: the guest is not seen before or not after it",

@@ -17,7 +17,7 @@ const MIN_DEFINITION: u64 = 4096;
 
 /// FINISH, and an answer to it or to PREPARE, are larger than this; keepalives and small calls are
 /// not, with their encryption. Bytes.
-const MIN_MESSAGE: u64 = 200;
+pub(super) const MIN_MESSAGE: u64 = 200;
 
 /// So much between PREPARE and FINISH is guest memory. Bytes.
 pub(super) const MIN_STREAM: u64 = 1 << 20;
@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub(super) attempt: Attempt,
     /// So many of its turns are this attempt's and what came before it.
     pub(super) turns: usize,
+    /// Turns were forgotten, and what lay beyond them could not be told.
+    pub(super) forgotten: bool,
 }
 
 /// May libvirt's calls go through it?
@@ -60,11 +62,26 @@ pub(super) fn attempt(
     memory: Option<&FlowInfo>,
     announced: impl Fn(Stamp) -> bool,
 ) -> Option<Found> {
-    let turns = control.turns();
+    let all = control.turns()?;
+    let mut known = 0..all.len();
+    let mut uploaded = 0;
+    // Beyond what was forgotten, which one is which cannot be told, but for what ends a tunnel.
+    match (all.forgotten, memory) {
+        (Some(f), Some(m)) if m.first.time > f.from => known.start = f.between.1,
+        (Some(f), None) if f.uploaded >= MIN_STREAM => uploaded = f.uploaded,
+        (Some(f), _) => known.end = f.between.0,
+        (None, _) => {}
+    }
+    let (first, forgotten) = (known.start, known.len() < all.len());
+    let turns = all.get(known)?;
     let ssh = matches!(control.kind, CompanionKind::Ssh(_));
     let prepare = prepare(turns, memory)?;
     let prepared = answer(turns, prepare);
-    let finish = Finish::find(turns, prepared.unwrap_or(prepare) + 1, memory.is_none());
+    let finish = Finish::find(
+        turns,
+        prepared.unwrap_or(prepare) + 1,
+        memory.is_none().then_some(uploaded),
+    );
     let opened = memory.map(|m| m.first.time);
     let before = |i: usize| opened.is_none_or(|m| turns[i].first.time <= m);
     let after = |i: usize| opened.is_none_or(|m| turns[i].last.time >= m);
@@ -111,7 +128,8 @@ pub(super) fn attempt(
     Some(Found {
         session,
         attempt,
-        turns: last.unwrap_or(prepare) + 1,
+        turns: first + last.unwrap_or(prepare) + 1,
+        forgotten,
     })
 }
 
@@ -146,15 +164,17 @@ struct Finish {
     from: usize,
     call: Option<usize>,
     answer: Option<usize>,
+    /// Bytes of uploads that are not kept.
+    forgotten: u64,
 }
 
 impl Finish {
-    /// `tunnel`: a stream may lie before it. Then FINISH is what comes last: inside SSH, answers to
+    /// `tunnel`: a stream may lie before it, of which so many bytes are forgotten. Then FINISH is what comes last: inside SSH, answers to
     /// a stream may be large as well (windows, new keys).
-    fn find(turns: &[Turn], from: usize, tunnel: bool) -> Self {
+    fn find(turns: &[Turn], from: usize, tunnel: Option<u64>) -> Self {
         let uploads = || (from..turns.len()).filter(|i| is_upload(&turns[*i]));
         let all: u64 = uploads().map(|i| turns[i].bytes).sum();
-        let (call, answer) = if tunnel && all >= MIN_STREAM {
+        let (call, answer) = if tunnel.is_some_and(|t| t + all >= MIN_STREAM) {
             let call = uploads().next_back();
             let answer = call.and_then(|i| answer(turns, i));
             (call.filter(|_| answer.is_some()), answer)
@@ -167,7 +187,12 @@ impl Finish {
             };
             (call, answer)
         };
-        Self { from, call, answer }
+        Self {
+            from,
+            call,
+            answer,
+            forgotten: tunnel.unwrap_or(0),
+        }
     }
 
     /// The first and the last of a stream between PREPARE and FINISH.
@@ -175,7 +200,7 @@ impl Finish {
         let until = self.call.unwrap_or(turns.len());
         let inside = turns.get(self.from..until)?;
         let uploads = || inside.iter().filter(|t| is_upload(t));
-        if uploads().map(|t| t.bytes).sum::<u64>() < MIN_STREAM {
+        if uploads().map(|t| t.bytes).sum::<u64>() + self.forgotten < MIN_STREAM {
             return None;
         }
         let (first, last) = (uploads().next()?, uploads().next_back()?);

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 
+use super::kept::{Kept, Span};
 use crate::dissect::event::{Echo, Guest, Path, Sign};
 use crate::net::{Mac, Stamp};
 use crate::time::Timestamp;
 
 /// Hardware addresses with a log.
 const MAX_MACS: usize = 2048;
-/// Silences kept of one address: the longest of the last minute.
-const MAX_SILENCES: usize = 64;
 /// Announcements kept of one address.
 const MAX_RARPS: usize = 64;
 /// Protocol addresses kept of one address.
@@ -21,15 +20,11 @@ const MAX_ADDRESSES: usize = 8;
 const MAX_ECHOES: usize = 256;
 /// Requests of one series that wait for their replies.
 const MAX_WAITING: usize = 65_536;
-/// Gaps between replies, and runs of lost requests, kept of one series.
-const MAX_GAPS: usize = 64;
 /// Ways that replies of one series came.
 const MAX_PATHS: usize = 8;
 
 /// A request that had no reply for so long is lost. Nanoseconds.
 const PATIENCE_NS: i64 = 10_000_000_000;
-/// Silences and gaps older than this give way first. Nanoseconds.
-const MEMORY_NS: i64 = 60_000_000_000;
 /// Shorter gaps between replies are not kept, unless requests were lost. Nanoseconds.
 const MIN_GAP_NS: i64 = 5_000_000;
 /// No request for so long: nobody asked, or not here. Nanoseconds.
@@ -47,6 +42,12 @@ pub(super) struct Silence {
     pub(super) by: Sign,
 }
 
+impl Span for Silence {
+    fn span(&self) -> (Stamp, Stamp) {
+        (self.from, self.to)
+    }
+}
+
 /// A time between two replies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gap {
@@ -54,6 +55,12 @@ pub(super) struct Gap {
     pub(super) to: Stamp,
     /// Every request between the two answered ones is in the capture.
     pub(super) watched: bool,
+}
+
+impl Span for Gap {
+    fn span(&self) -> (Stamp, Stamp) {
+        (self.from, self.to)
+    }
 }
 
 /// Requests in a row that had no reply.
@@ -65,6 +72,12 @@ pub(super) struct Run {
     /// The request before, and the one behind.
     before: Option<Timestamp>,
     after: Option<Timestamp>,
+}
+
+impl Span for Run {
+    fn span(&self) -> (Stamp, Stamp) {
+        (self.first, self.last)
+    }
 }
 
 impl Run {
@@ -84,7 +97,7 @@ impl Run {
 
 #[derive(Debug, Clone, Default)]
 struct MacLog {
-    silences: Vec<Silence>,
+    silences: Kept<Silence>,
     rarps: VecDeque<Stamp>,
     addresses: Vec<IpAddr>,
 }
@@ -104,10 +117,11 @@ pub(super) struct EchoLog {
     pub(super) id: u16,
     macs: Vec<Mac>,
     waiting: VecDeque<Request>,
+    last_request: Option<Stamp>,
     /// The last reply, and the sequence number that it answers.
     last_reply: Option<(Stamp, u16)>,
     /// Times in which no request was seen.
-    pauses: Vec<(Stamp, Stamp)>,
+    pauses: Kept<(Stamp, Stamp)>,
     /// The request taken out of `waiting` last.
     settled: Option<Timestamp>,
     run: Option<Run>,
@@ -116,8 +130,8 @@ pub(super) struct EchoLog {
     pub(super) requests: u64,
     pub(super) replies: u64,
     pub(super) unanswered: u64,
-    pub(super) gaps: Vec<Gap>,
-    pub(super) runs: Vec<Run>,
+    pub(super) gaps: Kept<Gap>,
+    runs: Kept<Run>,
     pub(super) paths: Vec<(Path, Stamp, Stamp)>,
 }
 
@@ -125,6 +139,7 @@ pub(super) struct EchoLog {
 #[derive(Debug, Clone, Default)]
 pub(super) struct GuestLogs {
     macs: HashMap<Mac, MacLog, RandomState>,
+    full: u64,
     echoes: Vec<EchoLog>,
     index: HashMap<(IpAddr, IpAddr, u16), usize, RandomState>,
 }
@@ -146,12 +161,11 @@ impl GuestLogs {
             }
             Guest::Silence { mac, last, by, .. } => {
                 if let Some(log) = self.mac(*mac) {
-                    let silence = Silence {
+                    log.silences.keep(Silence {
                         from: *last,
                         to: stamp,
                         by: *by,
-                    };
-                    keep_longest(&mut log.silences, MAX_SILENCES, silence, |s| (s.from, s.to));
+                    });
                 }
             }
         }
@@ -159,6 +173,7 @@ impl GuestLogs {
 
     fn mac(&mut self, mac: Mac) -> Option<&mut MacLog> {
         if self.macs.len() >= MAX_MACS && !self.macs.contains_key(&mac) {
+            self.full += 1;
             return None;
         }
         Some(self.macs.entry(mac).or_default())
@@ -187,6 +202,11 @@ impl GuestLogs {
         self.echoes[i].take(stamp, echo);
     }
 
+    /// Signs of hardware addresses that found no place for a log.
+    pub(super) fn overflow(&self) -> u64 {
+        self.full
+    }
+
     /// No more frames will come.
     pub(super) fn finish(&mut self) {
         for echo in &mut self.echoes {
@@ -205,6 +225,12 @@ impl GuestLogs {
         macs.iter()
             .filter_map(|m| Some((*m, self.macs.get(m)?)))
             .flat_map(|(m, log)| log.silences.iter().map(move |s| (m, s)))
+    }
+
+    /// Can a silence of one of these addresses have been forgotten?
+    pub(super) fn may_lack_silence(&self, macs: &[Mac], from: Timestamp, to: Timestamp) -> bool {
+        let mut logs = macs.iter().filter_map(|m| self.macs.get(m));
+        logs.any(|log| log.silences.may_lack(from, to))
     }
 
     /// Addresses that were announced in this time.
@@ -246,8 +272,9 @@ impl EchoLog {
             id: echo.id,
             macs: Vec::new(),
             waiting: VecDeque::new(),
+            last_request: None,
             last_reply: None,
-            pauses: Vec::new(),
+            pauses: Kept::default(),
             settled: None,
             run: None,
             first: stamp,
@@ -255,8 +282,8 @@ impl EchoLog {
             requests: 0,
             replies: 0,
             unanswered: 0,
-            gaps: Vec::new(),
-            runs: Vec::new(),
+            gaps: Kept::default(),
+            runs: Kept::default(),
             paths: Vec::new(),
         }
     }
@@ -286,11 +313,10 @@ impl EchoLog {
             return;
         }
         self.requests += 1;
-        if let Some(before) = self.waiting.back()
-            && stamp.time.since(before.stamp.time) >= MIN_GAP_NS
+        if let Some(before) = self.last_request.replace(stamp)
+            && stamp.time.since(before.time) > PAUSE_NS
         {
-            let pause = (before.stamp, stamp);
-            keep_longest(&mut self.pauses, MAX_GAPS, pause, |p| *p);
+            self.pauses.keep((before, stamp));
         }
         if self.waiting.len() >= MAX_WAITING {
             self.settle_one();
@@ -328,12 +354,11 @@ impl EchoLog {
         if let Some((last, answered)) = self.last_reply.replace((stamp, echo.sequence))
             && stamp.time.since(last.time) >= MIN_GAP_NS
         {
-            let gap = Gap {
+            self.gaps.keep(Gap {
                 from: last,
                 to: stamp,
                 watched: self.watched(answered, echo.sequence),
-            };
-            keep_longest(&mut self.gaps, MAX_GAPS, gap, |g| (g.from, g.to));
+            });
         }
     }
 
@@ -357,7 +382,12 @@ impl EchoLog {
             && !self
                 .pauses
                 .iter()
-                .any(|(a, b)| a.time <= to && b.time >= from && b.time.since(a.time) > PAUSE_NS)
+                .any(|(a, b)| a.time <= to && b.time >= from)
+    }
+
+    /// Can lost requests, or a time without any, have been forgotten?
+    pub(super) fn may_lack_losses(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.runs.may_lack(from, to) || self.pauses.may_lack(from, to)
     }
 
     fn settle(&mut self, now: Timestamp) {
@@ -403,7 +433,7 @@ impl EchoLog {
     fn end_run(&mut self, next: Option<Timestamp>) {
         if let Some(mut run) = self.run.take() {
             run.after = next;
-            keep_longest(&mut self.runs, MAX_GAPS, run, |r| (r.first, r.last));
+            self.runs.keep(run);
         }
     }
 
@@ -411,24 +441,4 @@ impl EchoLog {
     pub(super) fn lost_runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter().chain(&self.run)
     }
-}
-
-/// Adds to a bounded list: what is older than a minute gives way, then the shortest.
-fn keep_longest<T>(list: &mut Vec<T>, max: usize, new: T, span: impl Fn(&T) -> (Stamp, Stamp)) {
-    if list.len() >= max {
-        let now = span(&new).1.time;
-        let length = |t: &T| {
-            let (from, to) = span(t);
-            to.time.since(from.time)
-        };
-        let old = list
-            .iter()
-            .position(|t| now.since(span(t).1.time) > MEMORY_NS);
-        let victim =
-            old.or_else(|| (0..list.len()).min_by_key(|i| list.get(*i).map_or(i64::MAX, &length)));
-        if let Some(i) = victim {
-            list.remove(i);
-        }
-    }
-    list.push(new);
 }

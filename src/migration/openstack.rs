@@ -26,7 +26,7 @@ pub(super) use report::{account, merge_outcome, notes};
 use story::{Asked, HttpRecord, MAX_KEPT, RpcRecord};
 pub(super) use story::{Story, Wish};
 pub(super) use veiled::Veiled;
-use veiled::Watch;
+use veiled::{Forgotten, Watch};
 
 /// Stories that are open at once; past it the one that has been idle longest is told.
 const MAX_STORIES: usize = 4096;
@@ -108,12 +108,20 @@ impl Cloud {
     }
 
     /// What can be inferred of connections that cannot be read: of those before `opened`.
-    pub(super) fn veiled(&self, source: IpAddr, opened: Stamp) -> Option<Veiled> {
+    ///
+    /// # Errors
+    /// So much came since that it is forgotten.
+    pub(super) fn veiled(
+        &self,
+        source: IpAddr,
+        opened: Stamp,
+    ) -> Result<Option<Veiled>, Forgotten> {
         self.veiled.before(source, opened)
     }
 
     /// A connection has ended.
     pub(super) fn ended(&mut self, info: &FlowInfo) {
+        self.veiled.ended(info);
         self.flows.remove(&info.id);
     }
 

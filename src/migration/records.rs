@@ -9,6 +9,7 @@ use phasescope_parsers::qemu::block::CHUNK;
 use phasescope_parsers::qemu::ram::Counts;
 use phasescope_parsers::qemu::stream::DiskCounts;
 
+use super::encrypted::MIN_MESSAGE;
 use super::markers::Signal;
 use super::outcome::one_sided;
 use super::{Handshake, Identification};
@@ -219,22 +220,21 @@ pub(super) enum CompanionKind {
 
 impl Companion {
     /// What each side sent in turn, where nothing else can be seen.
-    pub(super) fn turns(&self) -> &[Turn] {
+    pub(super) fn turns(&self) -> Option<&Turns> {
         match &self.kind {
-            CompanionKind::Tls(t) => &t.turns.0,
-            CompanionKind::Ssh(s) => &s.turns.0,
-            _ => &[],
+            CompanionKind::Tls(t) => Some(&t.turns),
+            CompanionKind::Ssh(s) => Some(&s.turns),
+            _ => None,
         }
     }
 
-    /// Forgets the first `n` turns.
-    pub(super) fn forget_turns(&mut self, n: usize) {
-        let turns = match &mut self.kind {
-            CompanionKind::Tls(t) => &mut t.turns.0,
-            CompanionKind::Ssh(s) => &mut s.turns.0,
-            _ => return,
-        };
-        turns.drain(..n.min(turns.len()));
+    /// The first `n` turns are of no more use.
+    pub(super) fn turns_done(&mut self, n: usize) {
+        match &mut self.kind {
+            CompanionKind::Tls(t) => t.turns.done(n),
+            CompanionKind::Ssh(s) => s.turns.done(n),
+            _ => {}
+        }
     }
 
     /// What encrypts it.
@@ -346,14 +346,62 @@ impl Turn {
 
 /// The turns of a conversation.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turns(Vec<Turn>);
+pub(super) struct Turns {
+    kept: Vec<Turn>,
+    pub(super) forgotten: Option<Forgotten>,
+}
+
+/// Turns that made room for others, among them some that were no keepalives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forgotten {
+    /// Bytes of such uploads.
+    pub(super) uploaded: u64,
+    /// The first one.
+    pub(super) from: Timestamp,
+    /// They came between the turns with these numbers.
+    pub(super) between: (usize, usize),
+}
 
 impl Turns {
     pub(super) fn push(&mut self, turn: Turn) {
-        if self.0.len() >= 2 * MAX_TURNS {
-            self.0.remove(MAX_TURNS);
+        if self.kept.len() >= 2 * MAX_TURNS {
+            let gone = self.kept.remove(MAX_TURNS);
+            if gone.bytes >= MIN_MESSAGE {
+                self.forget(&gone);
+            }
         }
-        self.0.push(turn);
+        self.kept.push(turn);
+    }
+
+    fn forget(&mut self, gone: &Turn) {
+        let new = Forgotten {
+            uploaded: 0,
+            from: gone.first.time,
+            between: (MAX_TURNS, MAX_TURNS),
+        };
+        let all = self.forgotten.get_or_insert(new);
+        all.between = (all.between.0.min(MAX_TURNS), MAX_TURNS);
+        if gone.direction == Direction::ToServer {
+            all.uploaded += gone.bytes;
+        }
+    }
+
+    /// The first `n` are of no more use.
+    pub(super) fn done(&mut self, n: usize) {
+        self.kept.drain(..n.min(self.kept.len()));
+        self.forgotten = self.forgotten.and_then(|f| {
+            let (from, to) = f.between;
+            let between = (from.saturating_sub(n), to.checked_sub(n)?);
+            (between.1 > 0).then_some(Forgotten { between, ..f })
+        });
+    }
+}
+
+impl std::ops::Deref for Turns {
+    type Target = [Turn];
+
+    fn deref(&self) -> &[Turn] {
+        &self.kept
     }
 }
 

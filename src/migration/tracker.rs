@@ -30,7 +30,7 @@ use super::records::{
 };
 use super::{Clock, Migration};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
-use crate::net::{Direction, Endpoint, FlowInfo, Stamp};
+use crate::net::{Direction, Endpoint, FlowInfo, Oddities, Stamp};
 use crate::time::Timestamp;
 pub use running::Running;
 
@@ -124,6 +124,8 @@ pub struct Tracker {
     guests: GuestLogs,
     cloud: Cloud,
     told: u32,
+    /// Limits that were reached.
+    pub(super) oddities: Oddities,
 }
 
 impl Tracker {
@@ -227,6 +229,7 @@ impl Tracker {
                     s.info = info.clone();
                     s.ended = true;
                 }
+                self.cloud.ended(info);
             }
             Protocol::Amqp | Protocol::Http => self.cloud.ended(info),
         }
@@ -668,7 +671,10 @@ impl Tracker {
         let session = attempt.and_then(|a| self.sessions.get(&a.session));
         let veiled = session.and_then(|s| {
             let opened = s.info.opened.filter(|_| s.attempts == 1)?;
-            self.cloud.veiled(s.info.client.ip, opened)
+            let veiled = self.cloud.veiled(s.info.client.ip, opened);
+            self.oddities
+                .add("cloud-tls-full", u64::from(veiled.is_err()));
+            veiled.ok().flatten()
         });
         let parts = assemble::Parts {
             attempt,
@@ -686,6 +692,13 @@ impl Tracker {
             now: self.now,
         };
         assemble::migration(self.told, &parts)
+    }
+
+    /// Limits that were reached, and a migration's report may depend on.
+    pub fn oddities(&self) -> Oddities {
+        let mut all = self.oddities.clone();
+        all.add("hardware-address-log-full", self.guests.overflow());
+        all
     }
 
     /// The echo series seen, for the capture's own summary.

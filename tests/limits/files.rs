@@ -82,28 +82,68 @@ fn frames_of_four_gibibytes() {
     let huge = [pcap_head(), first.clone(), record(u32::MAX, &[0; 100])].concat();
     assert!(damage(&huge, "huge.pcap").contains("more than a frame can have"));
     // pcapng: a block of almost four gibibytes behind a good one.
+    let mut huge = block(6, &[]);
+    huge[4..8].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
+    let bytes = [section(1), packet(0), huge];
+    damage(&bytes.concat(), "huge.pcapng");
+}
+
+/// A block of pcapng.
+fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let body = [body, &vec![0; body.len().next_multiple_of(4) - body.len()]].concat();
+    let length = (body.len() as u32 + 12).to_le_bytes();
+    [&kind.to_le_bytes()[..], &length, &body, &length].concat()
+}
+
+/// The head of a section with so many interfaces, all Ethernet.
+fn section(interfaces: usize) -> Vec<u8> {
+    let mut head = 0x1a2b_3c4du32.to_le_bytes().to_vec();
+    head.extend([1, 0, 0, 0]);
+    head.extend([0xff; 8]);
+    let described = block(1, &[1, 0, 0, 0, 0, 0, 4, 0]).repeat(interfaces);
+    [block(0x0a0d_0d0a, &head), described].concat()
+}
+
+/// An enhanced packet block.
+fn packet(interface: u32) -> Vec<u8> {
     let mut t = Trace::default();
     t.udp(0, b"x");
     let frame = &t.frames[0].1;
-    let block = |kind: u32, body: &[u8]| {
-        let body = [body, &vec![0; body.len().next_multiple_of(4) - body.len()]].concat();
-        let length = (body.len() as u32 + 12).to_le_bytes();
-        [&kind.to_le_bytes()[..], &length, &body, &length].concat()
-    };
-    let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
-    section.extend([1, 0, 0, 0]);
-    section.extend([0xff; 8]);
     let n = (frame.len() as u32).to_le_bytes();
-    let packet = [&[0; 12][..], &n, &n, frame].concat();
-    let mut huge = block(6, &[]);
-    huge[4..8].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
-    let bytes = [
-        block(0x0a0d_0d0a, &section),
-        block(1, &[1, 0, 0, 0, 0, 0, 4, 0]),
-        block(6, &packet),
-        huge,
-    ];
-    damage(&bytes.concat(), "huge.pcapng");
+    block(
+        6,
+        &[&interface.to_le_bytes()[..], &[0; 8], &n, &n, frame].concat(),
+    )
+}
+
+#[test]
+fn interfaces_of_a_section() {
+    // Each section has its own.
+    let sections = [section(5000), packet(4095), section(5000), packet(4095)].concat();
+    let r = report(&file("interfaces.pcapng", &sections));
+    assert_eq!(r["capture"]["packets"], 2);
+    assert_eq!(r["capture"]["health"]["damage"], serde_json::json!([]));
+    // What is of a later one ends the file, and it is said why.
+    let bytes = [sections, packet(4096), packet(0)].concat();
+    let r = report(&file("interfaces-past.pcapng", &bytes));
+    assert_eq!(r["capture"]["packets"], 2);
+    let damage = r["capture"]["health"]["damage"][0].as_str();
+    assert!(damage.is_some_and(|d| d.contains("interface 4096") && d.contains("not read")));
+}
+
+#[test]
+fn interfaces_of_all_sections() {
+    // When there are no numbers left, the last ones stand for others too; all frames are read.
+    let all = [section(4096), packet(4095)].concat().repeat(18);
+    let mut capture = phasescope::capture::Capture::from_reader("built", std::io::Cursor::new(all))
+        .expect("opens");
+    let mut seen = vec![];
+    while let Some(frame) = capture.next_frame().expect("reads") {
+        seen.push(frame.interface);
+    }
+    assert_eq!(seen[..3], [4095, 8191, 12_287]);
+    assert_eq!(seen[15..], [65_535; 3]);
+    assert_eq!(capture.interfaces().count(), 65_536);
 }
 
 /// A quarter of a gibibyte of frames of zeros, in a file a thousandth as long.

@@ -1,5 +1,7 @@
 //! Connections, segments, time.
 
+use phasescope::analysis::Analysis;
+use phasescope::dissect::{Kind, Protocol};
 use phasescope::net::Stamp;
 use phasescope::net::flow::{MAX_EARLY_TOTAL, MAX_FLOWS};
 use phasescope::net::tcp::{Half, MAX_EARLY_BYTES, MAX_EARLY_SEGMENTS, Piece};
@@ -208,6 +210,33 @@ fn bytes_that_wait_for_their_protocol() {
     assert!(oddity(&report, "recognition-memory-full") > 0);
     assert!(report.migrations.is_empty());
     assert_eq!(report.capture.health.missing_bytes, 0);
+}
+
+#[test]
+fn bytes_of_one_that_wait_for_their_protocol() {
+    // AMQP from the middle of a frame on: a content header with many properties, and a heartbeat,
+    // which alone proves nothing.
+    let heartbeat = [8, 0, 0, 0, 0, 0, 0, 0xce];
+    for (size, found) in [(30 << 10, true), (33 << 10, false)] {
+        let mut bytes = vec![b'a'; 100];
+        bytes.extend([2, 0, 1]);
+        bytes.extend((size as u32).to_be_bytes());
+        bytes.extend([0, 60, 0, 0]);
+        bytes.resize(bytes.len() + size - 4, b'a');
+        bytes.push(0xce);
+        bytes.extend(heartbeat);
+        let mut t = Trace::default();
+        let mut c = t.unseen("10.0.0.1:50000", "10.0.0.2:5672");
+        t.send(0, &mut c, Side::Client, &bytes);
+        let mut known = false;
+        let (mut capture, mut analysis) = (t.capture(), Analysis::default());
+        while let Some(frame) = capture.next_frame().expect("reads") {
+            analysis.frame_seen(&frame, &mut |e| {
+                known |= matches!(e.kind, Kind::Recognised(Protocol::Amqp, _));
+            });
+        }
+        assert_eq!(known, found, "{size}");
+    }
 }
 
 #[test]

@@ -40,6 +40,26 @@ fn hardware_addresses() {
     let report = report(&t);
     assert_eq!(report.capture.packets, 9000);
     assert_eq!(oddity(&report, "hardware-address-table-full"), 9000 - 8192);
+    assert_eq!(oddity(&report, "hardware-address-log-full"), 9000 - 2048);
+}
+
+#[test]
+fn disks_of_one_connection() {
+    // A chunk of each, all zeroes.
+    let mut stream = Stream::new().block(1, "", &[]).ram_start(4);
+    for n in 0..70 {
+        stream = stream.block(2, &format!("disk{n}"), &[(0, None)]);
+    }
+    let stream = stream.block(3, "", &[]).ram(3, &[(2, None)]).end();
+    let mut t = Trace::default();
+    let mut c = t.connect(0, "10.0.0.1:50000", "10.0.0.2:49152");
+    t.send(MS, &mut c, Side::Client, &stream.0);
+    t.close(2000 * MS, &mut c);
+    let report = report(&t);
+    let storage = report.migrations[0].storage.as_ref().expect("storage");
+    assert_eq!(storage.disks.len(), 64);
+    // Those without a name count.
+    assert_eq!((storage.zeroed_bytes, storage.exact), (70 << 20, true));
 }
 
 /// An echo request or reply.
@@ -73,19 +93,24 @@ fn echo_series() {
 
 #[test]
 fn echo_requests_that_wait() {
-    // Unanswered within a moment, so that none is settled by time.
+    // Of one series, and within a moment, so that none is settled by time. Only the
+    // last one is answered.
     let count = 70_000u64;
     let mut feed = Feed::default();
+    let (pinger, guest) = ([10, 0, 0, 9], [10, 0, 0, 7]);
     for n in 0..count {
-        let id = (n / 10_000) as u16;
-        let request = echo(8, [10, 0, 0, 9], [10, 0, 0, 7], id, (n % 10_000) as u16);
-        feed.frame(n as i64, &request);
+        feed.frame(n as i64, &echo(8, pinger, guest, 7, n as u16));
     }
+    feed.frame(count as i64, &echo(0, guest, pinger, 7, (count - 1) as u16));
     let report = feed.report();
     let of = |f: fn(&phasescope::migration::EchoSummary) -> u64| -> u64 {
         report.capture.echoes.iter().map(f).sum()
     };
-    assert_eq!((of(|e| e.requests), of(|e| e.unanswered)), (count, count));
+    assert_eq!(report.capture.echoes.len(), 1);
+    assert_eq!(
+        (of(|e| e.requests), of(|e| e.replies), of(|e| e.unanswered)),
+        (count, 1, count - 1)
+    );
 }
 
 #[test]

@@ -47,7 +47,8 @@ const REPLY_LOOK_BACK_NS: i64 = 30_000_000_000;
 /// So does a client's connection. Nanoseconds.
 const CLIENT_LOOK_BACK_NS: i64 = 60_000_000_000;
 
-/// Connections that are remembered; past it the oldest make room.
+/// Connections that are remembered; past it one that is over makes room, else the one that has been
+/// silent longest.
 const MAX_FLOWS: usize = 1024;
 
 /// Turns that are remembered of one: the latest ones.
@@ -59,17 +60,30 @@ struct Flow {
     client: IpAddr,
     /// First packet.
     first: Timestamp,
+    /// When it was heard last; nothing more will come where it is over.
+    last: Timestamp,
+    over: bool,
     /// The first two times that the client spoke: the first one may ask for a version document.
     asked: [Option<Turn>; 2],
     /// Answers that may be replies.
     answers: VecDeque<Turn>,
+    /// The latest of those that made room for others.
+    forgotten: Option<Stamp>,
 }
 
 /// Encrypted connections of a cloud.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch {
     flows: BTreeMap<u64, Flow>,
+    /// When those that made room for others were heard last.
+    forgotten: Option<Timestamp>,
+    /// One of them was not over.
+    unheard: bool,
 }
+
+/// What an answer would depend on is not remembered any more.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::migration) struct Forgotten;
 
 /// What could be inferred of one migration.
 #[derive(Debug, Clone, Default)]
@@ -90,16 +104,31 @@ impl Watch {
             return;
         };
         if self.flows.len() >= MAX_FLOWS {
-            self.flows.pop_first();
+            let all = self.flows.iter().map(|(id, f)| (!f.over, f.last, *id));
+            if let Some((open, last, id)) = all.min() {
+                self.flows.remove(&id);
+                self.forgotten = self.forgotten.max(Some(last));
+                self.unheard |= open;
+            }
         }
         let flow = Flow {
             role: *role,
             client: info.client.ip,
             first: info.first.time,
+            last: info.last.time,
+            over: false,
             asked: [None; 2],
             answers: VecDeque::new(),
+            forgotten: None,
         };
         self.flows.insert(info.id, flow);
+    }
+
+    /// A TLS connection is over.
+    pub(super) fn ended(&mut self, info: &FlowInfo) {
+        if let Some(flow) = self.flows.get_mut(&info.id) {
+            flow.over = true;
+        }
     }
 
     /// Records of one of them.
@@ -110,6 +139,7 @@ impl Watch {
         let Some(flow) = self.flows.get_mut(&id) else {
             return;
         };
+        flow.last = event.stamp.time;
         let turn = Turn::of(event, *bytes);
         match direction {
             Direction::ToServer => {
@@ -119,7 +149,7 @@ impl Watch {
             }
             Direction::ToClient if *bytes >= MIN_REPLY => {
                 if flow.answers.len() >= MAX_TURNS {
-                    flow.answers.pop_front();
+                    flow.forgotten = flow.answers.pop_front().map(|t| t.last);
                 }
                 flow.answers.push_back(turn);
             }
@@ -128,26 +158,38 @@ impl Watch {
     }
 
     /// What preceded the connection of `source` to the destination's daemon.
-    pub(super) fn before(&self, source: IpAddr, opened: Stamp) -> Option<Veiled> {
-        let reply = self.reply(source, opened);
+    ///
+    /// # Errors
+    /// So much came since that it is forgotten.
+    pub(super) fn before(
+        &self,
+        source: IpAddr,
+        opened: Stamp,
+    ) -> Result<Option<Veiled>, Forgotten> {
+        // A login is looked for before a request, which is looked for before `opened`.
+        let near = |t| opened.time.since(t) <= 2 * CLIENT_LOOK_BACK_NS;
+        if self.unheard || self.forgotten.is_some_and(near) {
+            return Err(Forgotten);
+        }
+        let reply = self.reply(source, opened)?;
         let nova = self.nova(opened);
-        let login = nova.and_then(|n| self.login(n));
+        let login = nova.map_or(Ok(None), |n| self.login(n))?;
         let request = nova.and_then(|n| {
             let [first, second] = n.asked;
             let (first, second) = (first?.first, second.map(|t| t.first));
             let wide = second.map_or(0, |s| s.time.since(first.time));
             Some(uncertain(first, first, wide))
         });
-        (reply.is_some() || request.is_some()).then_some(Veiled {
+        Ok((reply.is_some() || request.is_some()).then_some(Veiled {
             reply,
             login,
             request,
-        })
+        }))
     }
 
     /// The last replies before `opened`. The one that ends initialization is among those that came
     /// without a pause.
-    fn reply(&self, source: IpAddr, opened: Stamp) -> Option<Mark> {
+    fn reply(&self, source: IpAddr, opened: Stamp) -> Result<Option<Mark>, Forgotten> {
         let brokers = || self.flows.values().filter(|f| f.role == Role::Broker);
         // Management and migration may have networks of their own; then a lone host is the source.
         let mut hosts: Vec<IpAddr> = brokers().map(|f| f.client).collect();
@@ -157,24 +199,42 @@ impl Watch {
             [only] => only,
             _ => source,
         };
-        let mut answers: Vec<&Turn> = brokers()
-            .filter(|f| f.client == host)
-            .flat_map(|f| &f.answers)
-            .filter(|t| t.last <= opened)
-            .filter(|t| opened.time.since(t.last.time) <= REPLY_LOOK_BACK_NS)
-            .collect();
-        answers.sort_unstable_by_key(|t| t.last);
-        let last = answers.pop()?;
+        let of_host = || brokers().filter(|f| f.client == host);
         // A turn may begin with a heartbeat long before: its end counts.
-        let mut from = last.last;
+        let mut answers: Vec<Stamp> = of_host()
+            .flat_map(|f| &f.answers)
+            .map(|t| t.last)
+            .filter(|t| *t <= opened)
+            .filter(|t| opened.time.since(t.time) <= REPLY_LOOK_BACK_NS)
+            .collect();
+        answers.sort_unstable();
+        let forgotten = of_host().filter_map(|f| f.forgotten).max();
+        // One of them may have been among those from then on, or have led up to them.
+        let gone = |since: Stamp| {
+            forgotten.is_some_and(|f| f >= since || since.time.since(f.time) <= MESSAGE_PAUSE_NS)
+        };
+        let Some(last) = answers.pop() else {
+            let from = Stamp {
+                time: opened.time.offset(-REPLY_LOOK_BACK_NS),
+                ..opened
+            };
+            return match gone(from) {
+                true => Err(Forgotten),
+                false => Ok(None),
+            };
+        };
+        let mut from = last;
         for t in answers.iter().rev() {
-            if from.time.since(t.last.time) > MESSAGE_PAUSE_NS {
+            if from.time.since(t.time) > MESSAGE_PAUSE_NS {
                 break;
             }
-            from = t.last;
+            from = *t;
         }
-        let wide = last.last.time.since(from.time);
-        Some(uncertain(last.last, last.last, wide))
+        if gone(from) {
+            return Err(Forgotten);
+        }
+        let wide = last.time.since(from.time);
+        Ok(Some(uncertain(last, last, wide)))
     }
 
     /// The lone client's connection to Nova that was opened before.
@@ -190,26 +250,30 @@ impl Watch {
     }
 
     /// The last answers of Keystone to the client of this connection before it began.
-    fn login(&self, nova: &Flow) -> Option<(Mark, Mark)> {
+    fn login(&self, nova: &Flow) -> Result<Option<(Mark, Mark)>, Forgotten> {
         let mut all = self.flows.values().filter(|f| {
             let wait = nova.first.since(f.first);
             let near = (0..=CLIENT_LOOK_BACK_NS).contains(&wait);
             f.role == Role::Keystone && f.client == nova.client && near
         });
         let (Some(k), None) = (all.next(), all.next()) else {
-            return None;
+            return Ok(None);
         };
-        let [first, second] = k.asked;
-        let begin = first?.first;
-        let answers = k.answers.iter().filter(|t| t.last.time <= nova.first);
-        let answer = answers.max_by_key(|t| t.last)?;
+        let ([Some(first), second], answers) = (k.asked, k.answers.iter()) else {
+            return Ok(None);
+        };
+        let begin = first.first;
+        let answers = answers.filter(|t| t.last.time <= nova.first);
+        let Some(answer) = answers.max_by_key(|t| t.last) else {
+            return k.forgotten.map_or(Ok(None), |_| Err(Forgotten));
+        };
         // One question more or less: a handshake's last message looks like one.
         let wide = second.map_or(0, |t| t.first.time.since(begin.time));
         let rest = nova.first.since(answer.last.time);
-        Some((
+        Ok(Some((
             uncertain(begin, begin, wide),
             uncertain(answer.first, answer.last, rest),
-        ))
+        )))
     }
 }
 

@@ -74,13 +74,17 @@ impl Tracker {
             session,
             mut attempt,
             turns,
+            forgotten,
         } = found;
+        if forgotten {
+            self.oddities.note("encrypted-turns-full");
+        }
         let known = self.sessions.entry(control).or_insert(session);
         attempt.first_on_session = known.attempts == 0;
         known.attempts += 1;
         self.attempts.push(attempt);
         if let Some(c) = self.companions.get_mut(&control) {
-            c.forget_turns(turns);
+            c.turns_done(turns);
         }
     }
 }
