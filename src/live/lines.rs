@@ -1,7 +1,5 @@
 //! What a service says: one JSON object a line, or one line of text.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
 use super::engine::Notice;
@@ -9,7 +7,7 @@ use super::source::Drops;
 use super::view::outcome;
 use crate::dissect::event::{Event, Kind, Qemu};
 use crate::migration::{Migration, OutcomeKind};
-use crate::report::events::{self, Ends};
+use crate::report::events::{self, OpenConnections};
 use crate::report::{CaptureSummary, units};
 use crate::time::Timestamp;
 
@@ -29,7 +27,7 @@ pub enum LineFormat {
 #[derive(Debug)]
 pub struct Lines {
     format: LineFormat,
-    flows: HashMap<u64, Ends>,
+    connections: OpenConnections,
     first: Option<Timestamp>,
     drops: Drops,
     /// The capture has ended: what is told now was open.
@@ -75,7 +73,7 @@ impl Lines {
     pub fn new(format: LineFormat) -> Self {
         Self {
             format,
-            flows: HashMap::new(),
+            connections: OpenConnections::default(),
             first: None,
             drops: Drops::default(),
             ending: false,
@@ -103,23 +101,10 @@ impl Lines {
 
     fn event(&mut self, event: &Event) -> Option<String> {
         let first = *self.first.get_or_insert(event.stamp.time);
-        match &event.kind {
-            Kind::Recognised(_, info) => {
-                let ends = Ends {
-                    client: info.client,
-                    server: info.server,
-                };
-                self.flows.insert(info.id, ends);
-            }
-            Kind::Ended(_, info) => {
-                self.flows.remove(&info.id);
-            }
-            _ => {}
-        }
+        let ends = self.connections.take(event);
         if !interesting(event) {
             return None;
         }
-        let ends = event.flow.and_then(|(id, _)| self.flows.get(&id).copied());
         match self.format {
             LineFormat::Ndjson => {
                 let line = events::json(event, ends, first)?;
