@@ -57,23 +57,27 @@ pub enum Shape {
         /// Colour.
         fill: Color,
     },
-    /// A line of text, its height centred on `y`.
-    Text {
-        /// Place.
-        x: f64,
-        /// Middle of the small letters.
-        y: f64,
-        /// The words.
-        text: String,
-        /// Size of the font (em).
-        size: f64,
-        /// Colour.
-        color: Color,
-        /// Which side `x` (or `y` where it is upright) is.
-        align: Align,
-        /// Reads upwards.
-        upright: bool,
-    },
+    /// Words.
+    Text(Text),
+}
+
+/// A line of text, its height centred on `y`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text {
+    /// Place.
+    pub x: f64,
+    /// Middle of the small letters.
+    pub y: f64,
+    /// The words.
+    pub text: String,
+    /// Size of the font (em).
+    pub size: f64,
+    /// Colour.
+    pub color: Color,
+    /// Which side `x` (or `y` where it is upright) is.
+    pub align: Align,
+    /// Reads upwards.
+    pub upright: bool,
 }
 
 /// A picture.
@@ -146,7 +150,7 @@ impl Scene {
 
     /// Writes in a colour.
     pub fn text_in(&mut self, x: f64, y: f64, text: &str, size: f64, align: Align, color: Color) {
-        self.shapes.push(Shape::Text {
+        self.shapes.push(Shape::Text(Text {
             x,
             y,
             text: text.to_owned(),
@@ -154,7 +158,7 @@ impl Scene {
             color,
             align,
             upright: false,
-        });
+        }));
     }
 
     /// Writes on a patch of paper, so that no grid line runs through the words.
@@ -171,7 +175,7 @@ impl Scene {
 
     /// Writes upwards, centred on `y`.
     pub fn upright(&mut self, x: f64, y: f64, text: &str, size: f64) {
-        self.shapes.push(Shape::Text {
+        self.shapes.push(Shape::Text(Text {
             x,
             y,
             text: text.to_owned(),
@@ -179,13 +183,13 @@ impl Scene {
             color: INK,
             align: Align::Middle,
             upright: true,
-        });
+        }));
     }
 
     /// All that is written, in the order of drawing.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.shapes.iter().filter_map(|s| match s {
-            Shape::Text { text, .. } => Some(text.as_str()),
+            Shape::Text(t) => Some(t.text.as_str()),
             _ => None,
         })
     }
