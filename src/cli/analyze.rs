@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use phasescope::analysis;
 use phasescope::report::{self, Format, Report};
 
-use super::input::{Input, warn_of_damage};
+use super::input::Input;
 use super::output::{Output, color, complain};
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
@@ -55,12 +54,7 @@ impl Analyze {
     }
 
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        let mut capture = self.input.open()?;
-        let mut watch = self.input.watch();
-        let report = analysis::analyze(&mut capture, |c| watch.proceed(c));
-        watch.clear();
-        let report = report?;
-        warn_of_damage(&capture);
+        let (report, _) = self.input.analyze()?;
         let mut out = Output::open(self.output.as_deref())?;
         out.put(&self.print(&report)?)?;
         out.finish()?;

@@ -15,6 +15,7 @@ use phasescope::stats::factors::{Levels, Manifest, Pattern, Sources, TOGETHER};
 use phasescope::stats::runs::{BUILT_IN, Run};
 
 use super::Failure;
+use super::input::damage;
 use super::output::complain;
 use super::progress::{self, ProgressLine};
 use super::sandbox::Reach;
@@ -165,6 +166,18 @@ pub(crate) fn is_report(path: &Path) -> bool {
     head[..n].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
 }
 
+/// The report, where the files are one that was saved.
+pub(crate) fn saved_report(files: &[PathBuf]) -> Result<Option<Report>, Failure> {
+    match files.iter().find(|f| is_report(f)) {
+        Some(file) if files.len() > 1 => Err(Failure::Usage(format!(
+            "{}: a saved report stands alone",
+            file.display()
+        ))),
+        Some(file) => read_report(file).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Reads a saved report.
 pub(crate) fn read_report(path: &Path) -> Result<Report, Failure> {
     let name = path.display();
@@ -263,14 +276,8 @@ impl Progress {
 type Read1 = Result<(Report, Vec<String>), Failure>;
 
 fn read(files: &Together, progress: &Progress) -> Read1 {
-    if let Some(report) = files.0.iter().find(|f| is_report(f)) {
-        if files.0.len() > 1 {
-            return Err(Failure::Usage(format!(
-                "{}: a saved report stands alone",
-                report.display()
-            )));
-        }
-        return Ok((read_report(report)?, vec![]));
+    if let Some(report) = saved_report(&files.0)? {
+        return Ok((report, vec![]));
     }
     let mut capture = Capture::open(&files.0)?;
     let mut counted = 0;
@@ -282,15 +289,7 @@ fn read(files: &Together, progress: &Progress) -> Read1 {
         progress.draw();
         true
     })?;
-    let mut warnings = vec![];
-    for f in capture.files() {
-        if let Some(d) = &f.damage {
-            warnings.push(format!(
-                "warning: {}: {d}; the {} packets before it are used",
-                f.name, f.packets
-            ));
-        }
-    }
+    let warnings = capture.files().iter().filter_map(damage).collect();
     Ok((report, warnings))
 }
 
