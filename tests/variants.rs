@@ -2,11 +2,20 @@
 
 mod support;
 
-use phasescope::migration::{Certainty, Driver, OutcomeKind, PhaseName, Role, Technique};
+use phasescope::migration::{Certainty, Driver, OutcomeKind, PhaseName as P, Role, Technique};
 use support::rpc::{self, CONTINUE, ERROR, OK, REPLY, STREAM, Xdr, message};
 use support::scene::*;
 use support::stream::Stream;
 use support::trace::{Connection, Side, Trace};
+
+/// The phases of a pre-copy, peer to peer.
+const ALL: [P; 5] = [
+    P::RemoteConnect,
+    P::Preparation,
+    P::Transfer,
+    P::Finish,
+    P::Cleanup,
+];
 
 /// FINISH says that the migration was cancelled.
 fn aborted(t: &mut Trace, c: &mut Connection) {
@@ -25,16 +34,14 @@ fn cancelled() {
     aborted(&mut t, &mut c);
     let m = one(&t);
     assert_eq!(m.outcome.result, OutcomeKind::Cancelled);
-    assert!(m.outcome.reason.expect("why").contains("called it off"));
-    use PhaseName as P;
-    let all = [
-        P::RemoteConnect,
-        P::Preparation,
-        P::Transfer,
-        P::Finish,
-        P::Cleanup,
-    ];
-    assert_eq!(m.phases.iter().map(|p| p.name).collect::<Vec<_>>(), all);
+    assert!(
+        m.outcome
+            .reason
+            .as_ref()
+            .expect("why")
+            .contains("called it off")
+    );
+    assert_eq!(names(&m), ALL);
     assert!(m.downtime.is_empty(), "the guest never left");
     assert!(!m.transfer.expect("a transfer").pages.exact);
     assert_eq!(
@@ -53,7 +60,7 @@ fn destination_dies() {
     let m = one(&t);
     assert_eq!(m.outcome.result, OutcomeKind::Failed);
     assert!(m.outcome.reason.as_ref().expect("why").contains("reset"));
-    assert_eq!(phase(&m, PhaseName::Transfer).1, Some(80 * MS));
+    assert_eq!(phase(&m, P::Transfer).1, Some(80 * MS));
 }
 
 #[test]
@@ -74,7 +81,6 @@ fn refused_and_failed_in_preparation() {
         let m = one(&t);
         assert_eq!(m.outcome.result, result);
         assert!(m.outcome.reason.as_ref().expect("why").contains(text));
-        use PhaseName as P;
         assert_eq!(names(&m), [P::RemoteConnect, P::Preparation, P::Cleanup]);
         assert_eq!(phase(&m, P::Preparation), (Some(2 * MS), Some(40 * MS)));
         assert!(m.transfer.is_none());
@@ -110,7 +116,6 @@ fn offline() {
     let m = one(&t);
     assert_eq!(m.technique, Technique::Offline);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
-    use PhaseName as P;
     assert_eq!(
         names(&m),
         [P::RemoteConnect, P::Preparation, P::Finish, P::Cleanup]
@@ -142,7 +147,7 @@ fn tunnelled() {
     let transfer = m.transfer.as_ref().expect("a transfer");
     assert!(transfer.pages.exact);
     assert_eq!((transfer.pages.normal, transfer.pages.zero), (50, 22));
-    let p = phase_of(&m, PhaseName::Transfer);
+    let p = phase_of(&m, P::Transfer);
     assert_eq!(
         p.start.as_ref().expect("seen").marker,
         "migration-stream-header"
@@ -223,7 +228,6 @@ fn driven_by_a_client() {
     let m = one(&t);
     assert_eq!(m.driver, Driver::LibvirtDirect);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
-    use PhaseName as P;
     assert_eq!(
         names(&m),
         [P::Preparation, P::Transfer, P::Finish, P::Cleanup]
@@ -293,11 +297,8 @@ fn disks_over_nbd() {
     let s = m.storage.as_ref().expect("storage");
     assert_eq!(s.disks, ["drive-virtio-disk0"]);
     assert_eq!((s.written_bytes, s.zeroed_bytes), (100_000, 1 << 20));
-    assert_eq!(
-        phase(&m, PhaseName::Storage),
-        (Some(60 * MS), Some(80 * MS))
-    );
-    let p = phase_of(&m, PhaseName::Storage);
+    assert_eq!(phase(&m, P::Storage), (Some(60 * MS), Some(80 * MS)));
+    let p = phase_of(&m, P::Storage);
     assert_eq!(
         p.end.as_ref().expect("known").certainty,
         Certainty::Inferred
@@ -429,7 +430,7 @@ fn tls_on_the_migration_port() {
     let transfer = m.transfer.as_ref().expect("a transfer");
     assert!(transfer.encrypted && !transfer.pages.exact);
     assert_eq!(
-        phase(&m, PhaseName::Transfer),
+        phase(&m, P::Transfer),
         (Some(60 * MS), Some(90 * MS + 1000))
     );
     assert!(
@@ -484,7 +485,7 @@ fn only_the_stream() {
     t.close(80 * MS, &mut m);
     let m = one(&t);
     assert_eq!(m.driver, Driver::None);
-    assert_eq!(names(&m), [PhaseName::Transfer]);
+    assert_eq!(names(&m), [P::Transfer]);
     assert_eq!(m.outcome.result, OutcomeKind::Unknown);
     assert!(m.outcome.reason.is_some());
     assert!(m.guest.name.is_none());
@@ -514,17 +515,7 @@ fn late_start_gives_nulls_with_reasons() {
     t.close(80 * MS, &mut m);
     ended(&mut t, &mut c, 90 * MS);
     let m = one(&t);
-    use PhaseName as P;
-    assert_eq!(
-        names(&m),
-        [
-            P::RemoteConnect,
-            P::Preparation,
-            P::Transfer,
-            P::Finish,
-            P::Cleanup
-        ]
-    );
+    assert_eq!(names(&m), ALL);
     assert_eq!(phase(&m, P::RemoteConnect), (None, None));
     assert!(m.phases[0].reason.is_some());
     assert!(m.total_time_ns.is_none() && m.migration_time_ns.is_none());
@@ -581,17 +572,7 @@ fn libvirt_inside_tls() {
     t.send(1191 * MS, &mut c, Side::Client, &small);
     t.close(1200 * MS, &mut c);
     let m = one(&t);
-    use PhaseName as P;
-    assert_eq!(
-        names(&m),
-        [
-            P::RemoteConnect,
-            P::Preparation,
-            P::Transfer,
-            P::Finish,
-            P::Cleanup
-        ]
-    );
+    assert_eq!(names(&m), ALL);
     assert_eq!(
         phase(&m, P::Preparation),
         (Some(4 * MS + 1000), Some(40 * MS))

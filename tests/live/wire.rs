@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use phasescope::capture::{Capture, Format, Interface, LinkType, Options, write::Writer};
 use phasescope::report::Report;
 
-use crate::{Kept, folder, offline, path, skipped};
+use crate::{Kept, TRACES, folder, offline, path, skipped};
 
 const LOST: &str = "dpmi-measurement-frames-lost";
 
@@ -178,14 +178,7 @@ fn the_live_report_is_the_offline_one() {
         return;
     };
     let folder = folder("wire");
-    for name in [
-        "kvm/kvm-idle",
-        "kvm/kvm-loaded",
-        "kvm/kvm-repeat",
-        "kvm/kvm-postcopy",
-        "kvm/kvm-multifd",
-        "openstack/os-live-source",
-    ] {
+    for name in TRACES {
         let fixture = format!("fixtures/{name}.pcap.zst");
         let trace = plain(&fixture, &folder);
         let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
