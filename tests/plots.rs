@@ -93,9 +93,7 @@ fn nothing_is_drawn_outside() {
             for shape in &s.shapes {
                 let good = match shape {
                     Shape::Rect { x, y, w, h, .. } => inside(*x, *y) && inside(x + w, y + h),
-                    Shape::Line { points, .. } | Shape::Area { points, .. } => {
-                        points.iter().all(|(x, y)| inside(*x, *y))
-                    }
+                    Shape::Line { points, .. } => points.iter().all(|(x, y)| inside(*x, *y)),
                     Shape::Dot { x, y, .. } => inside(*x, *y),
                     Shape::Text(t) => {
                         let w = phasescope::plot::font::width(&t.text, t.size);

@@ -201,7 +201,7 @@ impl RecordHeader {
     }
 
     /// Bytes of the frame among those that follow.
-    pub fn frame_len(&self) -> usize {
+    pub(crate) fn frame_len(&self) -> usize {
         self.wire_len.min(self.caplen) as usize
     }
 

@@ -25,7 +25,7 @@ pub enum LineFormat {
 
 /// From notices to lines.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     format: LineFormat,
     connections: OpenConnections,
     first: Option<Timestamp>,
@@ -70,7 +70,7 @@ fn typed(kind: &str, value: &Value) -> String {
 
 impl Lines {
     /// In this format.
-    pub fn new(format: LineFormat) -> Self {
+    pub(crate) fn new(format: LineFormat) -> Self {
         Self {
             format,
             connections: OpenConnections::default(),
@@ -81,7 +81,7 @@ impl Lines {
     }
 
     /// The first line.
-    pub fn start(&self, source: &[String], kind: &str) -> String {
+    pub(crate) fn start(&self, source: &[String], kind: &str) -> String {
         match self.format {
             LineFormat::Ndjson => typed(
                 "start",
@@ -92,7 +92,7 @@ impl Lines {
     }
 
     /// The line of a notice, if it is worth one.
-    pub fn notice(&mut self, notice: &Notice<'_>) -> Option<String> {
+    pub(crate) fn notice(&mut self, notice: &Notice<'_>) -> Option<String> {
         match notice {
             Notice::Event(e) => self.event(e),
             Notice::Migration(m) => Some(self.migration(m)),
@@ -114,13 +114,8 @@ impl Lines {
         }
     }
 
-    /// Offsets count from here: the first frame.
-    pub fn begin(&mut self, first: Timestamp) {
-        self.first.get_or_insert(first);
-    }
-
     /// From now on, what is told was still open.
-    pub fn ending(&mut self) {
+    pub(crate) fn ending(&mut self) {
         self.ending = true;
     }
 
@@ -144,7 +139,7 @@ impl Lines {
     }
 
     /// A line where more has been dropped since the last one.
-    pub fn drops(&mut self, drops: Drops) -> Option<String> {
+    pub(crate) fn drops(&mut self, drops: Drops) -> Option<String> {
         if drops == self.drops {
             return None;
         }
@@ -162,7 +157,7 @@ impl Lines {
     }
 
     /// Lines that a slow reader missed.
-    pub fn missed(&self, n: u64) -> String {
+    pub(crate) fn missed(&self, n: u64) -> String {
         match self.format {
             LineFormat::Ndjson => typed("missed", &json!({"events": n})),
             LineFormat::Text => format!("{n} events are not shown: they were not read in time"),
@@ -170,7 +165,7 @@ impl Lines {
     }
 
     /// The last line.
-    pub fn end(&self, capture: &CaptureSummary, migrations: usize) -> String {
+    pub(crate) fn end(&self, capture: &CaptureSummary, migrations: usize) -> String {
         match self.format {
             LineFormat::Ndjson => typed(
                 "end",

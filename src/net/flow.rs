@@ -116,7 +116,7 @@ impl FlowInfo {
     }
 
     /// Who was the first to close the connection (FIN or RST), and when.
-    pub fn first_to_close(&self) -> Option<(Stamp, Direction)> {
+    pub(crate) fn first_to_close(&self) -> Option<(Stamp, Direction)> {
         [Direction::ToServer, Direction::ToClient]
             .into_iter()
             .filter_map(|d| Some((self.fin[d.index()]?, d)))

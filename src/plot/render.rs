@@ -127,10 +127,6 @@ fn shape<B: DrawingBackend>(
             let width = (f64::from(*width) * k).round() as u32;
             backend.draw_path(path, &style(*color, width, false))
         }
-        Shape::Area { points, fill } => {
-            let path: Vec<(i32, i32)> = points.iter().map(|(x, y)| at(*x, *y)).collect();
-            backend.fill_polygon(path, &style(*fill, 0, true))
-        }
         Shape::Dot { x, y, r, fill } => {
             let r = (r * k).round() as u32;
             backend.draw_circle(at(*x, *y), r, &style(*fill, 0, true), true)

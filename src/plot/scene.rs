@@ -39,13 +39,6 @@ pub enum Shape {
         /// Width.
         width: u32,
     },
-    /// A filled area with this outline.
-    Area {
-        /// The points.
-        points: Vec<(f64, f64)>,
-        /// Colour.
-        fill: Color,
-    },
     /// A filled circle.
     Dot {
         /// Middle.
@@ -94,11 +87,11 @@ pub struct Scene {
 /// Font sizes, pixels of an em.
 pub mod size {
     /// Heading of the picture.
-    pub const TITLE: f64 = 17.0;
+    pub(crate) const TITLE: f64 = 17.0;
     /// Names of axes, of bars, legend.
-    pub const LABEL: f64 = 13.0;
+    pub(crate) const LABEL: f64 = 13.0;
     /// Ticks, numbers in bars.
-    pub const SMALL: f64 = 11.5;
+    pub(crate) const SMALL: f64 = 11.5;
 }
 
 impl Scene {
@@ -114,12 +107,12 @@ impl Scene {
     }
 
     /// Draws a filled rectangle.
-    pub fn rect(&mut self, x: f64, y: f64, w: f64, h: f64, fill: Color) {
+    pub(crate) fn rect(&mut self, x: f64, y: f64, w: f64, h: f64, fill: Color) {
         self.shapes.push(Shape::Rect { x, y, w, h, fill });
     }
 
     /// Draws the outline of a rectangle, one pixel wide.
-    pub fn outline(&mut self, x: f64, y: f64, w: f64, h: f64, color: Color) {
+    pub(crate) fn outline(&mut self, x: f64, y: f64, w: f64, h: f64, color: Color) {
         let points = vec![(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)];
         self.line(points, color, 1);
     }
@@ -133,11 +126,6 @@ impl Scene {
         });
     }
 
-    /// Draws a filled area.
-    pub fn area(&mut self, points: Vec<(f64, f64)>, fill: Color) {
-        self.shapes.push(Shape::Area { points, fill });
-    }
-
     /// Draws a dot.
     pub fn dot(&mut self, x: f64, y: f64, r: f64, fill: Color) {
         self.shapes.push(Shape::Dot { x, y, r, fill });
@@ -149,7 +137,15 @@ impl Scene {
     }
 
     /// Writes in a colour.
-    pub fn text_in(&mut self, x: f64, y: f64, text: &str, size: f64, align: Align, color: Color) {
+    pub(crate) fn text_in(
+        &mut self,
+        x: f64,
+        y: f64,
+        text: &str,
+        size: f64,
+        align: Align,
+        color: Color,
+    ) {
         self.shapes.push(Shape::Text(Text {
             x,
             y,
@@ -202,7 +198,13 @@ impl Scene {
     }
 
     /// A legend: squares and names from `(x, y)`, broken at `right`. Returns the height.
-    pub fn legend(&mut self, x: f64, y: f64, right: f64, entries: &[(String, Color)]) -> f64 {
+    pub(crate) fn legend(
+        &mut self,
+        x: f64,
+        y: f64,
+        right: f64,
+        entries: &[(String, Color)],
+    ) -> f64 {
         let line = 22.0;
         let (mut at, mut down) = (x, 0.0);
         for (name, color) in entries {
@@ -223,7 +225,7 @@ impl Scene {
 }
 
 /// The height that [`Scene::legend`] will need.
-pub fn legend_height(x: f64, right: f64, entries: &[(String, Color)]) -> f64 {
+pub(crate) fn legend_height(x: f64, right: f64, entries: &[(String, Color)]) -> f64 {
     Scene {
         width: 0,
         height: 0,

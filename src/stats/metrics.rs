@@ -80,7 +80,7 @@ use Unit::{Bytes, Count, Milliseconds, Pages, Seconds};
 
 /// All metrics, in the order of printing.
 #[rustfmt::skip]
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     row("authentication", Seconds, |m| phase(m, P::Authentication)),
     row("initialization", Seconds, |m| phase(m, P::Initialization)),
     row("remote-connect", Seconds, |m| phase(m, P::RemoteConnect)),
@@ -120,7 +120,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Metrics that `downtime` alone may mean, the best first.
-pub const DOWNTIMES: [&str; 6] = [
+pub(crate) const DOWNTIMES: [&str; 6] = [
     "downtime.lost-echoes",
     "downtime.echo-gap",
     "downtime.path-switch",

@@ -28,7 +28,7 @@ impl Printed {
     }
 
     /// Half a unit of its last digit: what rounding may have taken.
-    pub fn rounding(self) -> f64 {
+    pub(crate) fn rounding(self) -> f64 {
         0.5 * 10f64.powi(-(self.decimals.min(15) as i32))
     }
 }
@@ -110,7 +110,7 @@ const PHASES: [(&str, PhaseName); 8] = [
 ];
 
 /// The study's name of the total.
-pub const TOTAL: &str = "Total Migration Time";
+pub(crate) const TOTAL: &str = "Total Migration Time";
 
 /// Reads a table like the study's appendix A.
 ///

@@ -295,7 +295,7 @@ pub fn grids(rows: &[Row], factors: &[String]) -> Vec<(String, Grid)> {
 }
 
 /// `flavor m1.small, load 25`.
-pub fn group_name(factors: &[String], levels: &[String]) -> String {
+pub(crate) fn group_name(factors: &[String], levels: &[String]) -> String {
     let parts: Vec<String> = factors
         .iter()
         .zip(levels)
