@@ -52,7 +52,7 @@ impl Analysis {
     }
 
     /// No frame has come by `now`: what is over by then is told. For captures that run.
-    pub(crate) fn tick(&mut self, now: Timestamp, see: &mut impl FnMut(&Event)) {
+    pub fn tick(&mut self, now: Timestamp, see: &mut impl FnMut(&Event)) {
         if self.times.is_none() {
             return;
         }
@@ -79,7 +79,7 @@ impl Analysis {
 
     /// Forgets the first `n` of the migrations told so far: a capture that runs for months has no
     /// end to its report.
-    pub(crate) fn forget(&mut self, n: usize) {
+    pub fn forget(&mut self, n: usize) {
         self.migrations.drain(..n.min(self.migrations.len()));
     }
 

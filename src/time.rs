@@ -46,7 +46,7 @@ impl Timestamp {
     }
 
     /// The moment `d` later.
-    pub(crate) fn plus(self, d: Duration) -> Self {
+    pub fn plus(self, d: Duration) -> Self {
         Self {
             ns: self
                 .ns

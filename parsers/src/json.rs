@@ -28,7 +28,7 @@ pub const EVENTS: &[&str] = &[
 /// Whether a text is an identifier: letters, digits and a few marks, no
 /// spaces, no longer than [`MAX_TEXT`].
 #[must_use]
-pub(crate) fn is_identifier(text: &str) -> bool {
+pub fn is_identifier(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_TEXT
         && text
@@ -38,7 +38,7 @@ pub(crate) fn is_identifier(text: &str) -> bool {
 
 /// Whether a text is a UUID with hyphens.
 #[must_use]
-pub(crate) fn is_uuid(text: &str) -> bool {
+pub fn is_uuid(text: &str) -> bool {
     text.len() == UUID_LENGTH
         && text.bytes().enumerate().all(|(index, byte)| {
             if HYPHENS.contains(&index) {

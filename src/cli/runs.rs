@@ -81,7 +81,7 @@ impl Runs {
         Ok(Reach::default().reads(files))
     }
 
-    /// Reads them all, with their factors.
+    /// Reads them all, with their factors: one at least.
     pub(crate) fn load(&self) -> Result<Vec<Run>, Failure> {
         let sources = self.factors.sources()?;
         let mut runs = self
@@ -91,6 +91,9 @@ impl Runs {
             complain(&format!(
                 "warning: {stranger}: neither in the manifest nor of the pattern; its factors are empty"
             ));
+        }
+        if runs.is_empty() {
+            return Err(NONE_COMPLETED);
         }
         Ok(runs)
     }
@@ -144,6 +147,10 @@ impl Factors {
         })
     }
 }
+
+/// Every migration failed, or there is none.
+pub(crate) const NONE_COMPLETED: Failure =
+    Failure::NoMigration("no completed migration in any file");
 
 /// Largest report that is read. Bytes.
 const MAX_REPORT: u64 = 1 << 30;

@@ -22,7 +22,20 @@ fn ticks_up(pixels: f64) -> usize {
     (pixels.abs() / 40.0).clamp(2.0, 8.0) as usize
 }
 
+/// What [`Axis::time`] shows.
+pub(crate) const SECONDS: &str = "seconds from the first packet";
+
 impl Axis {
+    /// Nanoseconds of a capture, in seconds, over these pixels.
+    pub(crate) fn time((low, high): (i64, i64), from: f64, to: f64) -> Self {
+        Self {
+            low: low as f64 / 1e9,
+            high: high as f64 / 1e9,
+            from,
+            to,
+        }
+    }
+
     /// An upright axis from nought to a tick that is not below `max`.
     pub(crate) fn up(max: f64, bottom: f64, top: f64) -> Self {
         Self {
