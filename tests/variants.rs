@@ -155,18 +155,7 @@ fn tunnelled() {
     assert_eq!(p.end.as_ref().expect("seen").marker, "tunnel-stream-end");
     assert_eq!(transfer.connections.len(), 1, "one connection for all");
     // And its scrubbed copy says the same, without the pages.
-    let mut frames = Vec::new();
-    phasescope::scrub::scrub(
-        &mut t.capture(),
-        false,
-        |_, f| {
-            frames.push((f.time.nanos() - support::trace::START, f.data.to_vec()));
-            Ok(())
-        },
-        |_| true,
-    )
-    .expect("scrubs");
-    let copy = Trace { frames };
+    let (copy, _) = Trace::scrubbed(t.capture(), false);
     assert!(memchr::memmem::find(&copy.pcap(), b"SECRETSECRET").is_none());
     assert_eq!(report(&copy).to_json().ok(), report(&t).to_json().ok());
 }
