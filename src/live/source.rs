@@ -229,7 +229,7 @@ impl Outlet {
 
     /// Sends on what there is, if it is enough.
     #[inline]
-    pub(crate) fn flush_full(&mut self) {
+    pub fn flush_full(&mut self) {
         if self.batch.is_full() {
             self.flush();
         }

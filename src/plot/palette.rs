@@ -22,17 +22,17 @@ pub(crate) const PAPER: Color = Color(0xff, 0xff, 0xff);
 /// Time between phases.
 pub(crate) const GAP: Color = Color(0xdd, 0xdd, 0xdd);
 /// Time whose phase is not known.
-pub const UNKNOWN: Color = Color(0xf6, 0xf6, 0xf6);
+pub(crate) const UNKNOWN: Color = Color(0xf6, 0xf6, 0xf6);
 /// The guest stands still.
 pub(crate) const STOPPED: Color = Color(0x88, 0x22, 0x55);
 /// Pages that come behind the switch to post-copy.
 pub(crate) const POSTCOPY: Color = Color(0x33, 0x22, 0x88);
 /// Bytes of the stream.
-pub const STREAM: Color = Color(0x44, 0xaa, 0x99);
+pub(crate) const STREAM: Color = Color(0x44, 0xaa, 0x99);
 /// A second quantity beside the stream.
-pub const SECOND: Color = Color(0xdd, 0xcc, 0x77);
+pub(crate) const SECOND: Color = Color(0xdd, 0xcc, 0x77);
 /// Something was lost.
-pub const LOST: Color = Color(0xcc, 0x66, 0x77);
+pub(crate) const LOST: Color = Color(0xcc, 0x66, 0x77);
 
 /// Phases and their colours.
 pub const PHASES: [(PhaseName, Color); 9] = [

@@ -48,7 +48,7 @@ pub fn pass(t: &Transfer, r: &Round) -> Pass {
 }
 
 /// Causes in their order, with what they mean.
-pub(crate) const CAUSES: [(&str, &str); 10] = [
+pub const CAUSES: [(&str, &str); 10] = [
     ("first-round", "page records of the first pass over memory"),
     (
         "later-rounds",

@@ -80,7 +80,7 @@ use Unit::{Bytes, Count, Milliseconds, Pages, Seconds};
 
 /// All metrics, in the order of printing.
 #[rustfmt::skip]
-pub(crate) const METRICS: &[Metric] = &[
+pub const METRICS: &[Metric] = &[
     row("authentication", Seconds, |m| phase(m, P::Authentication)),
     row("initialization", Seconds, |m| phase(m, P::Initialization)),
     row("remote-connect", Seconds, |m| phase(m, P::RemoteConnect)),

@@ -1,12 +1,11 @@
 //! Printed tables: mean, deviation, interval and variation with the digits that were printed, and
 //! whether they agree with each other.
 
-use std::io::Cursor;
-
-use polars::prelude::{CsvReadOptions, DataFrame, SerReader};
+use polars::prelude::DataFrame;
 
 use super::StatsError;
 use super::interval::Interval;
+use super::table::read_texts;
 use crate::migration::PhaseName;
 use crate::plot::budget::{Bar, Part};
 
@@ -117,11 +116,7 @@ pub(crate) const TOTAL: &str = "Total Migration Time";
 /// # Errors
 /// It is no CSV, lacks a column, or holds something else than numbers.
 pub fn read(csv: &[u8]) -> Result<Vec<Cell>, StatsError> {
-    let frame = CsvReadOptions::default()
-        .with_has_header(true)
-        .with_infer_schema_length(Some(0))
-        .into_reader_with_file_handle(Cursor::new(csv.to_vec()))
-        .finish()?;
+    let frame = read_texts(csv)?;
     let column = |name: &str| texts(&frame, name);
     let (tables, flavors) = (column("table")?, column("flavor")?);
     let (loads, metrics) = (column("cpu_load_percent")?, column("metric")?);

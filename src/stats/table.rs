@@ -1,6 +1,9 @@
 //! polars frames: one row for each run and metric, and one for each group and metric.
 
-use polars::prelude::{AnyValue, Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
+use std::io::Cursor;
+
+use polars::prelude::{AnyValue, Column, CsvReadOptions, CsvWriter, DataFrame, NamedFrom};
+use polars::prelude::{SerReader, SerWriter, Series};
 use serde_json::{Map, Value, json};
 
 use super::StatsError;
@@ -164,6 +167,15 @@ const NUMBERS: &[Number] = &[
 /// The unit of a metric.
 pub fn unit(metric: &str) -> Unit {
     find(metric).map_or(Unit::Count, |m| m.unit)
+}
+
+/// CSV with a header, every column as text.
+pub(super) fn read_texts(csv: &[u8]) -> Result<DataFrame, StatsError> {
+    Ok(CsvReadOptions::default()
+        .with_has_header(true)
+        .with_infer_schema_length(Some(0))
+        .into_reader_with_file_handle(Cursor::new(csv.to_vec()))
+        .finish()?)
 }
 
 /// As CSV with a header.
