@@ -280,6 +280,22 @@ enum Fault {
     Damage(Damage),
 }
 
+fn damage(offset: u64, what: &str) -> Fault {
+    Fault::Damage(Damage {
+        offset,
+        what: what.to_owned(),
+        truncated: false,
+    })
+}
+
+fn truncated(offset: u64, what: &str) -> Fault {
+    Fault::Damage(Damage {
+        offset,
+        what: what.to_owned(),
+        truncated: true,
+    })
+}
+
 /// A record's place in the reader's block, and what its header says.
 #[derive(Debug, Clone)]
 struct Record {

@@ -97,6 +97,9 @@ pub(crate) enum Failure {
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(String),
+    /// Nothing to work on.
+    #[error("{0}")]
+    NoMigration(&'static str),
     #[error("{0}")]
     Other(String),
 }
@@ -105,6 +108,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
+            Failure::NoMigration(_) => exit::NO_MIGRATION,
             _ => exit::CANNOT_READ,
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::migration::{Host, Migration};
 
-pub mod axis;
+mod axis;
 pub mod budget;
 pub mod downtime;
 pub mod font;

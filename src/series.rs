@@ -232,7 +232,7 @@ fn endpoint(s: &str) -> Option<Endpoint> {
 
 /// Collects the series of all migrations of a report while its capture is read again.
 #[derive(Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     watches: Vec<Watch>,
     /// Frames of a connection, by its ends: first and last frame, migration.
     connections: HashMap<Ends, Vec<(u64, u64, usize)>>,
@@ -241,7 +241,7 @@ pub struct Collector {
 
 impl Collector {
     /// For the migrations of a report.
-    pub fn new(report: &Report) -> Self {
+    pub(crate) fn new(report: &Report) -> Self {
         let mut connections: HashMap<Ends, Vec<_>> = HashMap::new();
         for (i, m) in report.migrations.iter().enumerate() {
             for c in m.transfer.iter().flat_map(|t| &t.connections) {
@@ -262,7 +262,7 @@ impl Collector {
     }
 
     /// Takes the next frame.
-    pub fn frame(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn frame(&mut self, frame: &Frame<'_>) {
         let first = *self.first.get_or_insert(frame.time);
         let offset = frame.time.since(first);
         let Some(packet) = Packet::read(frame) else {
@@ -292,7 +292,7 @@ impl Collector {
     }
 
     /// In the order of the report's migrations.
-    pub fn finish(self) -> Vec<Series> {
+    pub(crate) fn finish(self) -> Vec<Series> {
         self.watches.into_iter().map(|w| w.series).collect()
     }
 }

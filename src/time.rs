@@ -20,7 +20,7 @@ impl Timestamp {
 
     /// The moment `seconds` and `ps` picoseconds after the epoch; picoseconds past a second carry
     /// over.
-    pub fn from_picos(seconds: i64, ps: u64) -> Self {
+    pub(crate) fn from_picos(seconds: i64, ps: u64) -> Self {
         let ns = seconds
             .saturating_mul(1_000_000_000)
             .saturating_add((ps / 1000) as i64);

@@ -4,7 +4,7 @@
 mod support;
 
 use phasescope::migration::{OutcomeKind, PhaseName};
-use support::rpc::{self, CALL, EVENT, OK, Xdr, message};
+use support::rpc::{self, EVENT, OK, Xdr, message};
 use support::scene::*;
 use support::stream::Stream;
 use support::trace::{Side, Trace};
@@ -39,12 +39,7 @@ fn a_clients_events_count_the_rounds() {
     let mut t = Trace::default();
     let mut client = t.connect(0, "10.0.0.9:41000", "10.0.0.1:16509");
     let list = Xdr::default().u32(0);
-    t.send(
-        100,
-        &mut client,
-        Side::Client,
-        &message(66, CALL, 0, OK, &list),
-    );
+    call(&mut t, &mut client, 100, (66, 0), &list);
     let mut c = open(&mut t, 16509);
     prepare(&mut t, &mut c, 10 * MS, LIVE_P2P);
     prepared(&mut t, &mut c, 20 * MS, Some("tcp:beta:49152"), "");
@@ -95,11 +90,7 @@ fn replies_before_their_calls() {
         .iter()
         .filter(|c| c.call.is_some() && c.reply.is_some());
     assert_eq!(paired.count(), 3, "{:#?}", m.calls);
-    let finish = m
-        .phases
-        .iter()
-        .find(|p| p.name == PhaseName::Finish)
-        .expect("finish");
+    let finish = phase_of(&m, PhaseName::Finish);
     assert_eq!(finish.duration_ns, None);
     assert!(finish.reason.is_some());
 }

@@ -4,11 +4,11 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::{fixture, kvm};
+use support::{fixture, kvm, scratch};
 
 fn program() -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_phasescope"));
@@ -24,12 +24,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// A folder of its own for each test.
-fn scratch(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    folder
+fn json(out: &Output) -> Value {
+    serde_json::from_slice(&out.stdout).expect("JSON")
 }
 
 /// The idle fixture, uncompressed.
@@ -60,7 +56,7 @@ fn analyze_prints_the_report_on_standard_output() {
 #[test]
 fn json_and_markdown() {
     let out = run(&["analyze", "--format", "json", path(&kvm("kvm-loaded"))]);
-    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let report = json(&out);
     assert_eq!(report["schema"], "phasescope.report/1");
     assert_eq!(report["migrations"][0]["driver"], "libvirt-p2p");
     let out = run(&["analyze", "--format", "markdown", path(&kvm("kvm-loaded"))]);
@@ -106,7 +102,7 @@ fn several_files_are_one_capture_in_time_order() {
     let parts = run(&["analyze", "--format", "json", path(&second), path(&first)]);
     let one = run(&["analyze", "--format", "json", path(&kvm("kvm-idle"))]);
     let read = |o: &Output| {
-        let mut v: Value = serde_json::from_slice(&o.stdout).expect("JSON");
+        let mut v = json(o);
         v["capture"]["files"] = Value::Null;
         // A step back over the files' border cannot be seen.
         v["capture"]["health"]["oddities"]["time-steps-back"] = Value::Null;
@@ -129,33 +125,25 @@ fn standard_input() {
     let out = child.wait_with_output().expect("it ends");
     feeder.join().expect("no panic").expect("all was read");
     assert_eq!(out.status.code(), Some(0));
-    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let report = json(&out);
     assert_eq!(report["capture"]["files"][0], "-");
 }
 
 #[test]
 fn errors_name_the_file_and_the_place() {
     let folder = scratch("errors");
-    let missing = folder.join("missing.pcap");
-    let out = run(&["analyze", path(&missing)]);
-    assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).contains("missing.pcap: No such file"));
-
-    let empty = folder.join("empty.pcap");
-    fs::write(&empty, b"").expect("written");
-    let out = run(&["analyze", path(&empty)]);
-    assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).contains("empty.pcap: the file is empty"));
-
-    let other = folder.join("notes.txt");
-    fs::write(&other, b"Dear diary").expect("written");
-    let out = run(&["analyze", path(&other)]);
-    assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).contains("notes.txt: not a capture"));
-
-    let out = run(&["analyze", path(&folder)]);
-    assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).contains("directory"));
+    fs::write(folder.join("empty.pcap"), b"").expect("written");
+    fs::write(folder.join("notes.txt"), b"Dear diary").expect("written");
+    for (name, words) in [
+        ("missing.pcap", "missing.pcap: No such file"),
+        ("empty.pcap", "empty.pcap: the file is empty"),
+        ("notes.txt", "notes.txt: not a capture"),
+        ("", "directory"),
+    ] {
+        let out = run(&["analyze", path(&folder.join(name))]);
+        assert_eq!(out.status.code(), Some(1), "{name}");
+        assert!(text(&out.stderr).contains(words), "{name}");
+    }
 }
 
 #[test]
@@ -172,7 +160,7 @@ fn a_cut_file_is_analysed_as_far_as_it_goes() {
         stderr.contains("cut.pcap: the file ends inside a record at byte "),
         "{stderr}"
     );
-    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let report = json(&out);
     assert_eq!(report["capture"]["health"]["truncated_file"], true);
     let m = &report["migrations"][0];
     assert_eq!(m["outcome"]["result"], "unfinished");
@@ -270,7 +258,7 @@ fn ctrl_c_prints_what_was_found() {
     while stdin.write_all(&whole[whole.len() / 2..]).is_ok() {}
     let out = child.wait_with_output().expect("it ends");
     assert!(text(&out.stderr).contains("interrupted"));
-    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let report = json(&out);
     assert_eq!(report["migrations"][0]["guest"]["name"], "kvg1");
 }
 
@@ -307,7 +295,7 @@ fn a_filter_in_tcpdumps_language() {
         "tcp port 16509",
         path(&kvm("kvm-idle")),
     ]);
-    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let report = json(&out);
     let m = &report["migrations"][0];
     assert!(m["transfer"].is_null(), "the stream was filtered out");
     let open = &m["phases"][0]["end"];

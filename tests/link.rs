@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{PacketBuilder, VlanId};
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, VlanId};
 use phasescope::capture::{Frame, LinkType};
 use phasescope::net::packet::Segment;
 use phasescope::net::{Body, Mac, Packet};
@@ -31,25 +31,22 @@ fn read(link: LinkType, data: &[u8]) -> Packet<'_> {
     Packet::read(&frame(link, data)).unwrap()
 }
 
-/// An IPv4 packet with a TCP segment.
-fn ip4() -> Vec<u8> {
+/// A packet with a TCP segment.
+fn with_segment(ip: PacketBuilderStep<IpHeaders>) -> Vec<u8> {
     let mut b = Vec::new();
-    PacketBuilder::ipv4(A, B, 64)
-        .tcp(49152, 16509, 1000, 500)
+    ip.tcp(49152, 16509, 1000, 500)
         .ack(77)
         .write(&mut b, DATA)
         .unwrap();
     b
 }
 
+fn ip4() -> Vec<u8> {
+    with_segment(PacketBuilder::ipv4(A, B, 64))
+}
+
 fn ip6() -> Vec<u8> {
-    let mut b = Vec::new();
-    PacketBuilder::ipv6(A6, B6, 64)
-        .tcp(49152, 16509, 1000, 500)
-        .ack(77)
-        .write(&mut b, DATA)
-        .unwrap();
-    b
+    with_segment(PacketBuilder::ipv6(A6, B6, 64))
 }
 
 fn ethernet(ethertype: u16, inner: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use phasescope::migration::Migration;
 use phasescope::plot::budget::{self, Bar, Options, Scale};
 use phasescope::plot::palette::{Color, PHASES};
-use phasescope::plot::scene::{Scene, Shape};
+use phasescope::plot::scene::{Align, Scene, Shape};
 use phasescope::plot::{downtime, render, rounds, throughput, timeline};
 use phasescope::report::trace::{otlp, perfetto};
 use phasescope::report::{Report, html};
@@ -93,29 +93,19 @@ fn nothing_is_drawn_outside() {
             for shape in &s.shapes {
                 let good = match shape {
                     Shape::Rect { x, y, w, h, .. } => inside(*x, *y) && inside(x + w, y + h),
-                    Shape::Line { points, .. } | Shape::Area { points, .. } => {
-                        points.iter().all(|(x, y)| inside(*x, *y))
-                    }
+                    Shape::Line { points, .. } => points.iter().all(|(x, y)| inside(*x, *y)),
                     Shape::Dot { x, y, .. } => inside(*x, *y),
-                    Shape::Text {
-                        x,
-                        y,
-                        text,
-                        size,
-                        align,
-                        upright,
-                        ..
-                    } => {
-                        let t = phasescope::plot::font::width(text, *size);
-                        let (a, b) = match align {
-                            phasescope::plot::scene::Align::Start => (0.0, t),
-                            phasescope::plot::scene::Align::Middle => (-t / 2.0, t / 2.0),
-                            phasescope::plot::scene::Align::End => (-t, 0.0),
+                    Shape::Text(t) => {
+                        let w = phasescope::plot::font::width(&t.text, t.size);
+                        let (a, b) = match t.align {
+                            Align::Start => (0.0, w),
+                            Align::Middle => (-w / 2.0, w / 2.0),
+                            Align::End => (-w, 0.0),
                         };
-                        if *upright {
-                            inside(*x, y - b) && inside(*x, y - a)
+                        if t.upright {
+                            inside(t.x, t.y - b) && inside(t.x, t.y - a)
                         } else {
-                            inside(x + a, *y - 4.0) && inside(x + b, *y + 4.0)
+                            inside(t.x + a, t.y - 4.0) && inside(t.x + b, t.y + 4.0)
                         }
                     }
                 };

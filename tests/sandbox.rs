@@ -14,14 +14,8 @@ use landlock::{LandlockStatus, Ruleset, RulesetAttr};
 use serde_json::Value;
 use support::kvm;
 
-/// A folder of its own for each test.
 fn scratch(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("sandbox")
-        .join(test);
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
-    folder
+    support::scratch(&format!("sandbox/{test}"))
 }
 
 /// Is Landlock in this kernel? A test that cannot be made says so.

@@ -5,10 +5,11 @@ mod support;
 use std::io::Cursor;
 
 use phasescope::analysis::analyze;
-use phasescope::capture::{Capture, Frame};
+use phasescope::capture::Capture;
 use phasescope::report::Report;
-use phasescope::scrub::{Summary, scrub};
-use support::rpc::{self, CALL, OK, REPLY, Xdr};
+use phasescope::scrub::Summary;
+use support::rpc::{self, Xdr};
+use support::scene::{LIVE_P2P, MS, call, open, reply, stream};
 use support::stream::Stream;
 use support::trace::{Side, Trace};
 use support::{KVM, RECORDED, kvm};
@@ -32,104 +33,49 @@ fn definition() -> String {
 /// A migration with secrets in the definition, in unknown calls, in pages and beside it.
 fn planted() -> Trace {
     let mut t = Trace::default();
-    let ms = 1_000_000;
-    let mut c = t.connect(0, "10.0.0.1:40000", "10.0.0.2:16509");
-    let open = Xdr::default().optional(Some("qemu:///system")).u32(0);
-    t.send(
-        ms,
-        &mut c,
-        Side::Client,
-        &rpc::message(1, CALL, 0, OK, &open),
-    );
-    t.send(
-        2 * ms,
-        &mut c,
-        Side::Server,
-        &rpc::message(1, REPLY, 0, OK, &Xdr::default()),
-    );
+    let mut c = open(&mut t, 16509);
     // DOMAIN_SET_USER_PASSWORD: not read, so blank.
-    let call = Xdr::default().string(SECRET);
-    t.send(
-        3 * ms,
-        &mut c,
-        Side::Client,
-        &rpc::message(357, CALL, 1, OK, &call),
-    );
+    let password = Xdr::default().string(SECRET);
+    call(&mut t, &mut c, 3 * MS, (357, 1), &password);
     let prepare = Xdr::default()
         .parameters(&[
             ("destination_xml", &definition()),
             ("somebody.s_parameter", SECRET),
         ])
         .opaque(&rpc::cookie("web", UUID, "alpha", ""))
-        .u32(0x1 | 0x2);
-    t.send(
-        4 * ms,
-        &mut c,
-        Side::Client,
-        &rpc::message(303, CALL, 2, OK, &prepare),
-    );
+        .u32(LIVE_P2P);
+    call(&mut t, &mut c, 4 * MS, (303, 2), &prepare);
     let prepared = Xdr::default()
         .opaque(&rpc::cookie("web", UUID, "beta", ""))
         .optional(Some("tcp:10.0.0.2:49152"));
-    t.send(
-        50 * ms,
-        &mut c,
-        Side::Server,
-        &rpc::message(303, REPLY, 2, OK, &prepared),
-    );
-    let mut m = t.connect(60 * ms, "10.0.0.1:50000", "10.0.0.2:49152");
-    t.send(
-        61 * ms,
-        &mut m,
-        Side::Client,
-        &Stream::precopy(SECRET.as_bytes()).0,
-    );
-    t.close(70 * ms, &mut m);
+    reply(&mut t, &mut c, 50 * MS, (303, 2), &prepared);
+    let mut m = stream(&mut t, 60 * MS, &Stream::precopy(SECRET.as_bytes()).0);
+    t.close(70 * MS, &mut m);
     let finish = Xdr::default()
         .parameters(&[
             ("destination_name", "web"),
             ("destination_xml", &definition()),
         ])
         .opaque(&rpc::cookie("web", UUID, "alpha", ""))
-        .u32(3)
+        .u32(LIVE_P2P)
         .u32(0);
-    t.send(
-        80 * ms,
-        &mut c,
-        Side::Client,
-        &rpc::message(306, CALL, 3, OK, &finish),
-    );
+    call(&mut t, &mut c, 80 * MS, (306, 3), &finish);
     let finished = Xdr::default()
         .domain("web", [7; 16])
         .opaque(&rpc::cookie("web", UUID, "beta", ""));
-    t.send(
-        90 * ms,
-        &mut c,
-        Side::Server,
-        &rpc::message(306, REPLY, 3, OK, &finished),
-    );
-    t.close(100 * ms, &mut c);
+    reply(&mut t, &mut c, 90 * MS, (306, 3), &finished);
+    t.close(100 * MS, &mut c);
     // Something else on the same network.
-    let mut other = t.connect(5 * ms, "10.0.0.9:1234", "10.0.0.8:80");
+    let mut other = t.connect(5 * MS, "10.0.0.9:1234", "10.0.0.8:80");
     let http = format!("GET / HTTP/1.1\r\nAuthorization: Basic {SECRET}\r\n\r\n");
-    t.send(6 * ms, &mut other, Side::Client, http.as_bytes());
-    t.udp(7 * ms, SECRET.as_bytes());
+    t.send(6 * MS, &mut other, Side::Client, http.as_bytes());
+    t.udp(7 * MS, SECRET.as_bytes());
     t
 }
 
-fn copy(mut capture: Capture, thin: bool) -> (Vec<u8>, Summary) {
-    let mut frames = Vec::new();
-    let summary = scrub(
-        &mut capture,
-        thin,
-        |_, f: &Frame<'_>| {
-            frames.push((f.time.nanos() - support::trace::START, f.data.to_vec()));
-            Ok(())
-        },
-        |_| true,
-    )
-    .expect("scrubs");
-    (Trace { frames }.pcap(), summary)
+fn copy(capture: Capture, thin: bool) -> (Vec<u8>, Summary) {
+    let (copy, summary) = Trace::scrubbed(capture, thin);
+    (copy.pcap(), summary)
 }
 
 fn report(pcap: Vec<u8>) -> Report {

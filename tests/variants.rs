@@ -2,44 +2,46 @@
 
 mod support;
 
-use phasescope::migration::{Certainty, Driver, OutcomeKind, PhaseName, Role, Technique};
-use support::rpc::{self, CALL, CONTINUE, ERROR, OK, REPLY, STREAM, Xdr, message};
+use phasescope::migration::{Certainty, Driver, OutcomeKind, PhaseName as P, Role, Technique};
+use support::rpc::{self, CONTINUE, ERROR, OK, REPLY, STREAM, Xdr, message};
 use support::scene::*;
 use support::stream::Stream;
-use support::trace::{Side, Trace};
+use support::trace::{Connection, Side, Trace};
+
+/// The phases of a pre-copy, peer to peer.
+const ALL: [P; 5] = [
+    P::RemoteConnect,
+    P::Preparation,
+    P::Transfer,
+    P::Finish,
+    P::Cleanup,
+];
+
+/// FINISH says that the migration was cancelled.
+fn aborted(t: &mut Trace, c: &mut Connection) {
+    finish(t, c, 90 * MS, 1);
+    let text = "migration successfully aborted";
+    failed(t, c, 95 * MS, 306, 2, 93, text);
+    t.close(100 * MS, c);
+}
 
 #[test]
 fn cancelled() {
-    let mut t = Trace::default();
-    let mut c = open(&mut t, 16509);
-    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
-    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let (mut t, mut c) = begun(LIVE_P2P, "");
     let whole = Stream::precopy(b"x").0;
     let mut m = stream(&mut t, 60 * MS, &whole[..whole.len() / 3]);
     t.close(80 * MS, &mut m);
-    finish(&mut t, &mut c, 90 * MS, 1);
-    failed(
-        &mut t,
-        &mut c,
-        95 * MS,
-        306,
-        2,
-        93,
-        "migration successfully aborted",
-    );
-    t.close(100 * MS, &mut c);
+    aborted(&mut t, &mut c);
     let m = one(&t);
     assert_eq!(m.outcome.result, OutcomeKind::Cancelled);
-    assert!(m.outcome.reason.expect("why").contains("called it off"));
-    use PhaseName as P;
-    let all = [
-        P::RemoteConnect,
-        P::Preparation,
-        P::Transfer,
-        P::Finish,
-        P::Cleanup,
-    ];
-    assert_eq!(m.phases.iter().map(|p| p.name).collect::<Vec<_>>(), all);
+    assert!(
+        m.outcome
+            .reason
+            .as_ref()
+            .expect("why")
+            .contains("called it off")
+    );
+    assert_eq!(names(&m), ALL);
     assert!(m.downtime.is_empty(), "the guest never left");
     assert!(!m.transfer.expect("a transfer").pages.exact);
     assert_eq!(
@@ -50,28 +52,15 @@ fn cancelled() {
 
 #[test]
 fn destination_dies() {
-    let mut t = Trace::default();
-    let mut c = open(&mut t, 16509);
-    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
-    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let (mut t, mut c) = begun(LIVE_P2P, "");
     let whole = Stream::precopy(b"x").0;
     let mut m = stream(&mut t, 60 * MS, &whole[..whole.len() / 2]);
     t.reset(80 * MS, &mut m, Side::Server);
-    finish(&mut t, &mut c, 90 * MS, 1);
-    failed(
-        &mut t,
-        &mut c,
-        95 * MS,
-        306,
-        2,
-        93,
-        "migration successfully aborted",
-    );
-    t.close(100 * MS, &mut c);
+    aborted(&mut t, &mut c);
     let m = one(&t);
     assert_eq!(m.outcome.result, OutcomeKind::Failed);
     assert!(m.outcome.reason.as_ref().expect("why").contains("reset"));
-    assert_eq!(phase(&m, PhaseName::Transfer).1, Some(80 * MS));
+    assert_eq!(phase(&m, P::Transfer).1, Some(80 * MS));
 }
 
 #[test]
@@ -92,7 +81,6 @@ fn refused_and_failed_in_preparation() {
         let m = one(&t);
         assert_eq!(m.outcome.result, result);
         assert!(m.outcome.reason.as_ref().expect("why").contains(text));
-        use PhaseName as P;
         assert_eq!(names(&m), [P::RemoteConnect, P::Preparation, P::Cleanup]);
         assert_eq!(phase(&m, P::Preparation), (Some(2 * MS), Some(40 * MS)));
         assert!(m.transfer.is_none());
@@ -101,10 +89,7 @@ fn refused_and_failed_in_preparation() {
 
 #[test]
 fn failed_in_finish() {
-    let mut t = Trace::default();
-    let mut c = open(&mut t, 16509);
-    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
-    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let (mut t, mut c) = begun(LIVE_P2P, "");
     let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
     t.close(80 * MS, &mut m);
     finish(&mut t, &mut c, 90 * MS, 0);
@@ -127,13 +112,10 @@ fn offline() {
     let mut c = open(&mut t, 16509);
     prepare(&mut t, &mut c, 3 * MS, 0x2 | 0x400);
     prepared(&mut t, &mut c, 10 * MS, None, "");
-    finish(&mut t, &mut c, 20 * MS, 0);
-    finished(&mut t, &mut c, 30 * MS);
-    t.close(40 * MS, &mut c);
+    ended(&mut t, &mut c, 20 * MS);
     let m = one(&t);
     assert_eq!(m.technique, Technique::Offline);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
-    use PhaseName as P;
     assert_eq!(
         names(&m),
         [P::RemoteConnect, P::Preparation, P::Finish, P::Cleanup]
@@ -146,60 +128,26 @@ fn offline() {
 fn tunnelled() {
     let mut t = Trace::default();
     let mut c = open(&mut t, 16509);
-    let args = Xdr::default()
-        .parameters(&[("destination_name", "web")])
-        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
-        .u32(LIVE_P2P | 0x4);
-    t.send(
-        3 * MS,
-        &mut c,
-        Side::Client,
-        &message(304, CALL, 1, OK, &args),
-    );
-    let ret = Xdr::default().opaque(&rpc::cookie("web", UUID, "beta", ""));
-    t.send(
-        50 * MS,
-        &mut c,
-        Side::Server,
-        &message(304, REPLY, 1, OK, &ret),
-    );
+    let args = guest("web", UUID).u32(LIVE_P2P | 0x4);
+    call(&mut t, &mut c, 3 * MS, (304, 1), &args);
+    let ret = Xdr::default().opaque(&cookie("beta", ""));
+    reply(&mut t, &mut c, 50 * MS, (304, 1), &ret);
     let whole = Stream::precopy(b"SECRETSECRET").0;
     for (i, part) in whole.chunks(65_536).enumerate() {
-        let data = Xdr(part.to_vec());
-        let at = (60 + i as i64) * MS;
-        t.send(
-            at,
-            &mut c,
-            Side::Client,
-            &message(304, STREAM, 1, CONTINUE, &data),
-        );
+        let data = message(304, STREAM, 1, CONTINUE, &Xdr(part.to_vec()));
+        t.send((60 + i as i64) * MS, &mut c, Side::Client, &data);
     }
-    t.send(
-        80 * MS,
-        &mut c,
-        Side::Client,
-        &message(304, STREAM, 1, OK, &Xdr::default()),
-    );
-    t.send(
-        81 * MS,
-        &mut c,
-        Side::Server,
-        &message(304, STREAM, 1, OK, &Xdr::default()),
-    );
-    finish(&mut t, &mut c, 90 * MS, 0);
-    finished(&mut t, &mut c, 95 * MS);
-    t.close(100 * MS, &mut c);
+    let end = message(304, STREAM, 1, OK, &Xdr::default());
+    t.send(80 * MS, &mut c, Side::Client, &end);
+    t.send(81 * MS, &mut c, Side::Server, &end);
+    ended(&mut t, &mut c, 90 * MS);
     let m = one(&t);
     assert_eq!(m.driver, Driver::LibvirtTunnelled);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
     let transfer = m.transfer.as_ref().expect("a transfer");
     assert!(transfer.pages.exact);
     assert_eq!((transfer.pages.normal, transfer.pages.zero), (50, 22));
-    let p = m
-        .phases
-        .iter()
-        .find(|p| p.name == PhaseName::Transfer)
-        .expect("it");
+    let p = phase_of(&m, P::Transfer);
     assert_eq!(
         p.start.as_ref().expect("seen").marker,
         "migration-stream-header"
@@ -207,18 +155,7 @@ fn tunnelled() {
     assert_eq!(p.end.as_ref().expect("seen").marker, "tunnel-stream-end");
     assert_eq!(transfer.connections.len(), 1, "one connection for all");
     // And its scrubbed copy says the same, without the pages.
-    let mut frames = Vec::new();
-    phasescope::scrub::scrub(
-        &mut t.capture(),
-        false,
-        |_, f| {
-            frames.push((f.time.nanos() - support::trace::START, f.data.to_vec()));
-            Ok(())
-        },
-        |_| true,
-    )
-    .expect("scrubs");
-    let copy = Trace { frames };
+    let (copy, _) = Trace::scrubbed(t.capture(), false);
     assert!(memchr::memmem::find(&copy.pcap(), b"SECRETSECRET").is_none());
     assert_eq!(report(&copy).to_json().ok(), report(&t).to_json().ok());
 }
@@ -239,88 +176,47 @@ fn driven_by_a_client() {
         .u64(1)
         .optional(None)
         .u64(0);
-    t.send(
-        10 * MS,
-        &mut s,
-        Side::Client,
-        &message(213, CALL, 5, OK, &begin),
-    );
+    call(&mut t, &mut s, 10 * MS, (213, 5), &begin);
     let begun = Xdr::default()
-        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .opaque(&cookie("alpha", ""))
         .string("<domain/>");
-    t.send(
-        12 * MS,
-        &mut s,
-        Side::Server,
-        &message(213, REPLY, 5, OK, &begun),
-    );
+    reply(&mut t, &mut s, 12 * MS, (213, 5), &begun);
     let prepare = Xdr::default()
-        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .opaque(&cookie("alpha", ""))
         .optional(None)
         .u64(1)
         .optional(Some("web"))
         .u64(0)
         .string("<domain/>");
-    t.send(
-        14 * MS,
-        &mut d,
-        Side::Client,
-        &message(214, CALL, 8, OK, &prepare),
-    );
+    call(&mut t, &mut d, 14 * MS, (214, 8), &prepare);
     let ret = Xdr::default()
-        .opaque(&rpc::cookie("web", UUID, "beta", ""))
+        .opaque(&cookie("beta", ""))
         .optional(Some("tcp:beta:49152"));
-    t.send(
-        30 * MS,
-        &mut d,
-        Side::Server,
-        &message(214, REPLY, 8, OK, &ret),
-    );
+    reply(&mut t, &mut d, 30 * MS, (214, 8), &ret);
     let mut m = stream(&mut t, 40 * MS, &Stream::precopy(b"x").0);
     t.close(60 * MS, &mut m);
     let finish = Xdr::default()
         .string("web")
-        .opaque(&rpc::cookie("web", UUID, "alpha", ""))
+        .opaque(&cookie("alpha", ""))
         .optional(None)
         .optional(Some("tcp:beta:49152"))
         .u64(1)
         .u32(0);
-    t.send(
-        70 * MS,
-        &mut d,
-        Side::Client,
-        &message(217, CALL, 9, OK, &finish),
-    );
+    call(&mut t, &mut d, 70 * MS, (217, 9), &finish);
     let ret = Xdr::default()
         .domain("web", UUID_BYTES)
-        .opaque(&rpc::cookie("web", UUID, "beta", ""));
-    t.send(
-        80 * MS,
-        &mut d,
-        Side::Server,
-        &message(217, REPLY, 9, OK, &ret),
-    );
+        .opaque(&cookie("beta", ""));
+    reply(&mut t, &mut d, 80 * MS, (217, 9), &ret);
     let confirm = Xdr::default()
         .domain("web", UUID_BYTES)
-        .opaque(&rpc::cookie("web", UUID, "beta", ""))
+        .opaque(&cookie("beta", ""))
         .u64(1)
         .u32(0);
-    t.send(
-        82 * MS,
-        &mut s,
-        Side::Client,
-        &message(218, CALL, 6, OK, &confirm),
-    );
-    t.send(
-        90 * MS,
-        &mut s,
-        Side::Server,
-        &message(218, REPLY, 6, OK, &Xdr::default()),
-    );
+    call(&mut t, &mut s, 82 * MS, (218, 6), &confirm);
+    reply(&mut t, &mut s, 90 * MS, (218, 6), &Xdr::default());
     let m = one(&t);
     assert_eq!(m.driver, Driver::LibvirtDirect);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
-    use PhaseName as P;
     assert_eq!(
         names(&m),
         [P::Preparation, P::Transfer, P::Finish, P::Cleanup]
@@ -333,16 +229,7 @@ fn driven_by_a_client() {
 
 #[test]
 fn disks_over_nbd() {
-    let mut t = Trace::default();
-    let mut c = open(&mut t, 16509);
-    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P | 0x40);
-    prepared(
-        &mut t,
-        &mut c,
-        50 * MS,
-        Some("tcp:beta:49152"),
-        "  <nbd port='49153'/>\n",
-    );
+    let (mut t, mut c) = begun(LIVE_P2P | 0x40, "  <nbd port='49153'/>\n");
     let mut n = t.connect(
         60 * MS,
         &format!("{SOURCE}:51000"),
@@ -394,22 +281,13 @@ fn disks_over_nbd() {
     let mut m = stream(&mut t, 80 * MS, &Stream::precopy(b"x").0);
     t.close(100 * MS, &mut m);
     t.close(101 * MS, &mut n);
-    finish(&mut t, &mut c, 110 * MS, 0);
-    finished(&mut t, &mut c, 120 * MS);
-    t.close(130 * MS, &mut c);
+    ended(&mut t, &mut c, 110 * MS);
     let m = one(&t);
     let s = m.storage.as_ref().expect("storage");
     assert_eq!(s.disks, ["drive-virtio-disk0"]);
     assert_eq!((s.written_bytes, s.zeroed_bytes), (100_000, 1 << 20));
-    assert_eq!(
-        phase(&m, PhaseName::Storage),
-        (Some(60 * MS), Some(80 * MS))
-    );
-    let p = m
-        .phases
-        .iter()
-        .find(|p| p.name == PhaseName::Storage)
-        .expect("it");
+    assert_eq!(phase(&m, P::Storage), (Some(60 * MS), Some(80 * MS)));
+    let p = phase_of(&m, P::Storage);
     assert_eq!(
         p.end.as_ref().expect("known").certainty,
         Certainty::Inferred
@@ -519,36 +397,29 @@ fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     r
 }
 
+/// A migration's connection inside TLS from 60 ms on, a record a millisecond.
+fn encrypted(t: &mut Trace, records: i64) -> Connection {
+    let mut m = channel(t, 60 * MS);
+    t.send(61 * MS, &mut m, Side::Client, &client_hello());
+    let record = record(23, &[9; 16_000]);
+    for i in 0..records {
+        t.send((62 + i) * MS, &mut m, Side::Client, &record);
+    }
+    m
+}
+
 #[test]
 fn tls_on_the_migration_port() {
-    let mut t = Trace::default();
-    let mut c = open(&mut t, 16509);
-    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P | 0x10000);
-    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
-    let mut m = t.connect(
-        60 * MS,
-        &format!("{SOURCE}:50000"),
-        &format!("{DESTINATION}:49152"),
-    );
-    t.send(61 * MS, &mut m, Side::Client, &client_hello());
-    for i in 0..20 {
-        t.send(
-            (62 + i) * MS,
-            &mut m,
-            Side::Client,
-            &record(23, &[9; 16_000]),
-        );
-    }
+    let (mut t, mut c) = begun(LIVE_P2P | 0x10000, "");
+    let mut m = encrypted(&mut t, 20);
     t.close(90 * MS, &mut m);
-    finish(&mut t, &mut c, 100 * MS, 0);
-    finished(&mut t, &mut c, 110 * MS);
-    t.close(120 * MS, &mut c);
+    ended(&mut t, &mut c, 100 * MS);
     let m = one(&t);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
     let transfer = m.transfer.as_ref().expect("a transfer");
     assert!(transfer.encrypted && !transfer.pages.exact);
     assert_eq!(
-        phase(&m, PhaseName::Transfer),
+        phase(&m, P::Transfer),
         (Some(60 * MS), Some(90 * MS + 1000))
     );
     assert!(
@@ -571,38 +442,20 @@ fn two_guests_at_once() {
             &format!("{DESTINATION}:16509"),
         );
         let uuid = UUID.replace("01020304", &format!("0102030{i}"));
-        let args = Xdr::default()
-            .parameters(&[("destination_name", name)])
-            .opaque(&rpc::cookie(name, &uuid, "alpha", ""))
-            .u32(LIVE_P2P);
-        t.send(
-            shift + 3 * MS,
-            &mut c,
-            Side::Client,
-            &message(303, CALL, 1, OK, &args),
-        );
+        let args = guest(name, &uuid).u32(LIVE_P2P);
+        call(&mut t, &mut c, shift + 3 * MS, (303, 1), &args);
         let ret = Xdr::default()
             .opaque(&rpc::cookie(name, &uuid, "beta", ""))
             .optional(Some(&format!("tcp:beta:{port}")));
-        t.send(
-            shift + 20 * MS,
-            &mut c,
-            Side::Server,
-            &message(303, REPLY, 1, OK, &ret),
-        );
+        reply(&mut t, &mut c, shift + 20 * MS, (303, 1), &ret);
         let server = format!("{DESTINATION}:{port}");
         let mut m = t.connect(shift + 30 * MS, &format!("{SOURCE}:{b}"), &server);
         let pages: Vec<(u64, Option<u8>)> = (0..10 + i as u64).map(|n| (n, Some(1))).collect();
         let bytes = Stream::new().ram_start(64).ram(2, &pages).ram(3, &[]).end();
         t.send(shift + 31 * MS, &mut m, Side::Client, &bytes.0);
         t.close(shift + 50 * MS, &mut m);
-        let args = Xdr::default()
-            .parameters(&[("destination_name", name)])
-            .opaque(&rpc::cookie(name, &uuid, "alpha", ""))
-            .u32(LIVE_P2P)
-            .u32(0);
-        let call = message(306, CALL, 2, OK, &args);
-        t.send(shift + 60 * MS, &mut c, Side::Client, &call);
+        let args = guest(name, &uuid).u32(LIVE_P2P).u32(0);
+        call(&mut t, &mut c, shift + 60 * MS, (306, 2), &args);
         finished(&mut t, &mut c, shift + 70 * MS);
         t.close(shift + 80 * MS, &mut c);
     }
@@ -621,7 +474,7 @@ fn only_the_stream() {
     t.close(80 * MS, &mut m);
     let m = one(&t);
     assert_eq!(m.driver, Driver::None);
-    assert_eq!(names(&m), [PhaseName::Transfer]);
+    assert_eq!(names(&m), [P::Transfer]);
     assert_eq!(m.outcome.result, OutcomeKind::Unknown);
     assert!(m.outcome.reason.is_some());
     assert!(m.guest.name.is_none());
@@ -636,9 +489,7 @@ fn over_ipv6() {
     let mut m = t.connect(60 * MS, "[fd00::1]:50000", "[fd00::2]:49152");
     t.send(61 * MS, &mut m, Side::Client, &Stream::precopy(b"x").0);
     t.close(80 * MS, &mut m);
-    finish(&mut t, &mut c, 90 * MS, 0);
-    finished(&mut t, &mut c, 95 * MS);
-    t.close(99 * MS, &mut c);
+    ended(&mut t, &mut c, 90 * MS);
     let m = one(&t);
     assert_eq!(m.outcome.result, OutcomeKind::Completed);
     assert!(m.transfer.expect("joined").pages.exact);
@@ -651,21 +502,9 @@ fn late_start_gives_nulls_with_reasons() {
     let mut c = t.unseen(&format!("{SOURCE}:40000"), &format!("{DESTINATION}:16509"));
     let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
     t.close(80 * MS, &mut m);
-    finish(&mut t, &mut c, 90 * MS, 0);
-    finished(&mut t, &mut c, 95 * MS);
-    t.close(99 * MS, &mut c);
+    ended(&mut t, &mut c, 90 * MS);
     let m = one(&t);
-    use PhaseName as P;
-    assert_eq!(
-        names(&m),
-        [
-            P::RemoteConnect,
-            P::Preparation,
-            P::Transfer,
-            P::Finish,
-            P::Cleanup
-        ]
-    );
+    assert_eq!(names(&m), ALL);
     assert_eq!(phase(&m, P::RemoteConnect), (None, None));
     assert!(m.phases[0].reason.is_some());
     assert!(m.total_time_ns.is_none() && m.migration_time_ns.is_none());
@@ -675,15 +514,10 @@ fn late_start_gives_nulls_with_reasons() {
 
 #[test]
 fn one_direction_is_unknown_not_unfinished() {
-    let mut t = Trace::default();
-    let mut c = open(&mut t, 16509);
-    prepare(&mut t, &mut c, 3 * MS, LIVE_P2P);
-    prepared(&mut t, &mut c, 50 * MS, Some("tcp:beta:49152"), "");
+    let (mut t, mut c) = begun(LIVE_P2P, "");
     let mut m = stream(&mut t, 60 * MS, &Stream::precopy(b"x").0);
     t.close(80 * MS, &mut m);
-    finish(&mut t, &mut c, 90 * MS, 0);
-    finished(&mut t, &mut c, 95 * MS);
-    t.close(99 * MS, &mut c);
+    ended(&mut t, &mut c, 90 * MS);
     // The mirror port shows only what the source sends.
     let source = [2, 0, 10, 0, 0, 1];
     t.frames.retain(|(_, f)| f[6..12] == source);
@@ -707,50 +541,27 @@ fn libvirt_inside_tls() {
     t.send(MS, &mut c, Side::Client, &client_hello());
     t.send(MS + 1, &mut c, Side::Server, &record(23, &[1; 40]));
     // Nine small calls and their answers, then PREPARE.
-    for i in 0..9 {
-        t.send((2 + i) * MS, &mut c, Side::Client, &record(23, &[1; 50]));
-        t.send(
-            (2 + i) * MS + 1000,
-            &mut c,
-            Side::Server,
-            &record(23, &[1; 50]),
-        );
-    }
-    t.send(12 * MS, &mut c, Side::Client, &record(23, &[1; 9000]));
-    t.send(40 * MS, &mut c, Side::Server, &record(23, &[1; 700]));
-    let mut m = t.connect(
-        60 * MS,
-        &format!("{SOURCE}:50000"),
-        &format!("{DESTINATION}:49152"),
+    let (small, upload, answer) = (
+        record(23, &[1; 50]),
+        record(23, &[1; 9000]),
+        record(23, &[1; 700]),
     );
-    t.send(61 * MS, &mut m, Side::Client, &client_hello());
-    for i in 0..100 {
-        t.send(
-            (62 + i) * MS,
-            &mut m,
-            Side::Client,
-            &record(23, &[9; 16_000]),
-        );
+    for i in 2..11 {
+        t.send(i * MS, &mut c, Side::Client, &small);
+        t.send(i * MS + 1000, &mut c, Side::Server, &small);
     }
+    t.send(12 * MS, &mut c, Side::Client, &upload);
+    t.send(40 * MS, &mut c, Side::Server, &answer);
+    let mut m = encrypted(&mut t, 100);
     t.close(170 * MS, &mut m);
-    t.send(180 * MS, &mut c, Side::Client, &record(23, &[1; 9000]));
-    t.send(190 * MS, &mut c, Side::Server, &record(23, &[1; 700]));
+    t.send(180 * MS, &mut c, Side::Client, &upload);
+    t.send(190 * MS, &mut c, Side::Server, &answer);
     // A keepalive request, a second later, is no part of the answer.
-    t.send(1190 * MS, &mut c, Side::Server, &record(23, &[1; 50]));
-    t.send(1191 * MS, &mut c, Side::Client, &record(23, &[1; 50]));
+    t.send(1190 * MS, &mut c, Side::Server, &small);
+    t.send(1191 * MS, &mut c, Side::Client, &small);
     t.close(1200 * MS, &mut c);
     let m = one(&t);
-    use PhaseName as P;
-    assert_eq!(
-        names(&m),
-        [
-            P::RemoteConnect,
-            P::Preparation,
-            P::Transfer,
-            P::Finish,
-            P::Cleanup
-        ]
-    );
+    assert_eq!(names(&m), ALL);
     assert_eq!(
         phase(&m, P::Preparation),
         (Some(4 * MS + 1000), Some(40 * MS))

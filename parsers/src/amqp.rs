@@ -17,7 +17,7 @@ pub use method::{Arguments, METHODS, Method, MethodInfo, lookup};
 
 /// The decoders of payloads, for the scrubber.
 pub(crate) mod payload {
-    pub(crate) use super::content::{PROPERTIES, Property, fixed, value};
+    pub(crate) use super::content::{Property, fixed, properties};
     pub(crate) use super::method::{Value, arguments, numbers};
 }
 

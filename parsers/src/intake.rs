@@ -63,7 +63,7 @@ impl<M: Copy> Intake<M> {
     }
 
     /// Mark of the byte at [`Self::offset`], where `mark` is that of what comes now.
-    pub(crate) fn mark(&self, mark: M) -> M {
+    fn mark(&self, mark: M) -> M {
         match self.begin {
             Some(begin) if !self.pending.is_empty() => begin,
             _ => mark,
@@ -140,17 +140,22 @@ impl<M: Copy> Intake<M> {
         &data[n..]
     }
 
-    /// `length` bytes are missing. True: all of them were content and the decoder is in step.
-    pub(crate) fn gap(&mut self, length: u64) -> bool {
+    /// `length` bytes are missing behind what came, which was marked `mark`. Unless all of them
+    /// were content: mark and offset of the byte at which the decoder loses step.
+    pub(crate) fn gap(&mut self, length: u64, mark: M) -> Option<(M, u64)> {
+        if length == 0 {
+            return None;
+        }
         if self.pending.is_empty() && length <= self.skip {
             self.skip -= length;
             self.offset = self.offset.saturating_add(length);
-            return true;
+            return None;
         }
+        let lost = (self.mark(mark), self.offset);
         self.let_go();
         self.skip = 0;
         self.offset = self.offset.saturating_add(length);
-        false
+        Some(lost)
     }
 
     /// Whatever is pending, and `skip` bytes after it, count as content.

@@ -74,7 +74,7 @@ const WORDS: &[&str] = &["auto", "true", "false", "True", "False"];
 impl Shape {
     /// Whether a string may be kept.
     #[must_use]
-    pub fn accepts(self, text: &str) -> bool {
+    pub(crate) fn accepts(self, text: &str) -> bool {
         match self {
             Self::Identifier => is_identifier(text),
             Self::Uuid => is_uuid(text),

@@ -41,3 +41,6 @@ pub mod tls;
 pub mod xdr;
 
 pub use window::Body;
+
+/// In place of bytes that are on no allow list.
+pub const BLANK: u8 = b'x';

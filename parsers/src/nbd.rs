@@ -297,15 +297,15 @@ impl<M: Copy> Connection<M> {
             Side::Client => &mut self.client_in,
             Side::Server => &mut self.server_in,
         };
+        let Some((begin, offset)) = intake.gap(length, mark) else {
+            return;
+        };
         let mut out = Out {
             side,
             sink,
-            begin: intake.mark(mark),
-            offset: intake.offset(),
+            begin,
+            offset,
         };
-        if length == 0 || intake.gap(length) {
-            return;
-        }
         match side {
             Side::Client => self.client.lose(&mut out),
             Side::Server => self.server.lose(&mut out),

@@ -318,8 +318,7 @@ impl<M: Copy> Decoder<M> {
 
     /// `length` bytes are missing here.
     pub fn gap<S: Sink<M>>(&mut self, length: u64, mark: M, sink: &mut S) {
-        let (mark, offset) = (self.intake.mark(mark), self.intake.offset());
-        if length > 0 && !self.intake.gap(length) {
+        if let Some((mark, offset)) = self.intake.gap(length, mark) {
             self.core.lose(mark, offset, sink);
         }
     }

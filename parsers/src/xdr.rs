@@ -8,7 +8,7 @@ use nom::{
     bytes::complete::take,
     combinator::{map, verify},
     error::{Error, ErrorKind},
-    number::complete::{be_f64, be_i32, be_i64, be_u32, be_u64},
+    number::complete::{be_i32, be_u32, be_u64},
 };
 
 /// Every XDR item takes a multiple of this many bytes (RFC 4506, section 3).
@@ -36,22 +36,6 @@ pub fn i32(input: &[u8]) -> IResult<&[u8], i32> {
 /// Fewer than eight bytes left.
 pub fn u64(input: &[u8]) -> IResult<&[u8], u64> {
     be_u64(input)
-}
-
-/// Hyper integer (RFC 4506, section 4.5).
-///
-/// # Errors
-/// Fewer than eight bytes left.
-pub fn i64(input: &[u8]) -> IResult<&[u8], i64> {
-    be_i64(input)
-}
-
-/// Double-precision floating point, IEEE 754 (RFC 4506, section 4.7).
-///
-/// # Errors
-/// Fewer than eight bytes left.
-pub fn double(input: &[u8]) -> IResult<&[u8], f64> {
-    be_f64(input)
 }
 
 /// Boolean: four bytes, 0 or 1 (RFC 4506, section 4.4).
@@ -88,34 +72,6 @@ pub fn opaque(max: u32) -> impl Fn(&[u8]) -> IResult<&[u8], &[u8]> {
         }
         let length = usize::try_from(length).map_err(|_| too_long())?;
         fixed_opaque(length)(rest)
-    }
-}
-
-/// String: on the wire the same as opaque data (RFC 4506, section 4.11). Neither ASCII nor UTF-8
-/// is checked, for libvirt does not check it either.
-///
-/// # Errors
-/// As [`opaque`].
-pub fn string(max: u32) -> impl Fn(&[u8]) -> IResult<&[u8], &[u8]> {
-    opaque(max)
-}
-
-/// Optional data: a boolean, then the item if it is true (RFC 4506, section 4.19).
-///
-/// # Errors
-/// A boolean that is neither 0 nor 1, or the item's own error.
-pub fn optional<'a, T, P>(mut item: P) -> impl FnMut(&'a [u8]) -> IResult<&'a [u8], Option<T>>
-where
-    P: Parser<&'a [u8], Output = T, Error = Error<&'a [u8]>>,
-{
-    move |input| {
-        let (rest, present) = bool(input)?;
-        if present {
-            let (rest, value) = item.parse(rest)?;
-            Ok((rest, Some(value)))
-        } else {
-            Ok((rest, None))
-        }
     }
 }
 

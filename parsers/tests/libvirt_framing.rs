@@ -411,14 +411,12 @@ fn xdr_items() {
     assert_eq!(xdr::u32(&[0, 0, 1, 2, 9]), Ok((&[9][..], 258)));
     assert_eq!(xdr::i32(&[0xff; 4]), Ok((&[][..], -1)));
     assert_eq!(xdr::u64(&[0, 0, 0, 0, 0, 0, 0, 3]), Ok((&[][..], 3)));
-    assert_eq!(xdr::i64(&[0xff; 8]), Ok((&[][..], -1)));
-    assert_eq!(xdr::double(&1.5f64.to_be_bytes()), Ok((&[][..], 1.5)));
     assert_eq!(xdr::bool(&[0, 0, 0, 1]), Ok((&[][..], true)));
     assert!(xdr::bool(&[0, 0, 0, 2]).is_err());
     assert!(xdr::u32(&[0; 3]).is_err());
     let text = [0, 0, 0, 5, b'h', b'e', b'l', b'l', b'o', 0, 0, 0, 7];
-    assert_eq!(xdr::string(5)(&text), Ok((&[7][..], &b"hello"[..])));
-    assert!(xdr::string(4)(&text).is_err());
+    assert_eq!(xdr::opaque(5)(&text), Ok((&[7][..], &b"hello"[..])));
+    assert!(xdr::opaque(4)(&text).is_err());
     assert!(xdr::opaque(u32::MAX)(&[0xff; 16]).is_err());
     // Padding counts.
     assert!(xdr::opaque(9)(&text[..11]).is_err());
@@ -426,12 +424,6 @@ fn xdr_items() {
         xdr::fixed_opaque(3)(&[1, 2, 3, 0, 9]),
         Ok((&[9][..], &[1, 2, 3][..]))
     );
-    assert_eq!(xdr::optional(xdr::u32)(&[0, 0, 0, 0]), Ok((&[][..], None)));
-    assert_eq!(
-        xdr::optional(xdr::u32)(&[0, 0, 0, 1, 0, 0, 0, 4]),
-        Ok((&[][..], Some(4)))
-    );
-    assert!(xdr::optional(xdr::u32)(&[0, 0, 0, 1, 0]).is_err());
 }
 
 proptest! {

@@ -4,10 +4,9 @@
 mod cloud;
 
 use cloud::*;
-use phasescope_parsers::http::{Decoder, Item, Method, Side};
+use phasescope_parsers::http::{Method, Side};
 use phasescope_parsers::openstack::redact::*;
-use phasescope_parsers::openstack::{Call, request_fields, response_fields};
-use phasescope_parsers::{amqp, oslo};
+use phasescope_parsers::{BLANK, amqp, oslo};
 use proptest::prelude::*;
 
 fn has(text: &[u8], word: &str) -> bool {
@@ -114,31 +113,7 @@ fn methods_and_headers() {
 
 /// All that is read from a message, without the hashes of tokens.
 fn read(bytes: &[u8], side: Side) -> String {
-    let mut text = String::new();
-    let constant = |_: &[u8]| 0_u64;
-    let mut out = |item: Item<'_, u8>| {
-        text.push_str(&format!("{item:?}"));
-        let body = match &item {
-            Item::Request(r) => r.content.body.bytes().to_vec(),
-            Item::Response(r) => r.content.body.bytes().to_vec(),
-            Item::Skipped { .. } => Vec::new(),
-        };
-        for call in [
-            Call::LoginV3,
-            Call::LoginV2,
-            Call::ServerAction,
-            Call::ServerShow,
-            Call::ExternalEvents,
-            Call::PortShow,
-        ] {
-            text.push_str(&format!("{:?}", request_fields(call, &body, &constant)));
-            text.push_str(&format!("{:?}", response_fields(call, &body, &constant)));
-        }
-    };
-    let mut decoder = Decoder::new(side);
-    decoder.push(0, bytes, &constant, &mut out);
-    decoder.finish(&mut out);
-    text
+    all_that_is_read(bytes, side, &|_| 0)
 }
 
 fn messages() -> Vec<(Side, Vec<u8>)> {
@@ -222,12 +197,7 @@ proptest! {
     #[test]
     fn random_changes_of_envelopes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
                                    cut in any::<prop::sample::Index>()) {
-        let mut body = envelope(&pre_live_migration());
-        for (at, byte) in changes {
-            let at = at.index(body.len());
-            body[at] = byte;
-        }
-        body.truncate(cut.index(body.len() + 1));
+        let body = changed(envelope(&pre_live_migration()), changes, cut);
         let mut redacted = body.clone();
         redact_amqp_body(&mut redacted, &hash);
         prop_assert_eq!(redacted.len(), body.len());

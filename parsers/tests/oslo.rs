@@ -134,12 +134,7 @@ proptest! {
     #[test]
     fn random_changes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10),
                       cut in any::<prop::sample::Index>()) {
-        let mut body = envelope(&pre_live_migration());
-        for (at, byte) in changes {
-            let at = at.index(body.len());
-            body[at] = byte;
-        }
-        body.truncate(cut.index(body.len() + 1));
+        let body = changed(envelope(&pre_live_migration()), changes, cut);
         let _ = decode(&body);
     }
 }

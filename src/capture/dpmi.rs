@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::block::Block;
-use super::{Damage, Fault, Interface, LinkType, MAX_FRAME, Record};
+use super::{Fault, Interface, LinkType, MAX_FRAME, Record, damage, truncated};
 use crate::time::Timestamp;
 pub use marker::Marker;
 pub use stream::{PacketRecord, StreamCounts, StreamDecoder};
@@ -201,7 +201,7 @@ impl RecordHeader {
     }
 
     /// Bytes of the frame among those that follow.
-    pub fn frame_len(&self) -> usize {
+    pub(crate) fn frame_len(&self) -> usize {
         self.wire_len.min(self.caplen) as usize
     }
 
@@ -331,22 +331,6 @@ impl Points {
             snap_length: 0,
         }
     }
-}
-
-fn damage(offset: u64, what: &str) -> Fault {
-    Fault::Damage(Damage {
-        offset,
-        what: what.to_owned(),
-        truncated: false,
-    })
-}
-
-fn truncated(offset: u64, what: &str) -> Fault {
-    Fault::Damage(Damage {
-        offset,
-        what: what.to_owned(),
-        truncated: true,
-    })
 }
 
 /// A `.cap` file.

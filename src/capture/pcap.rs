@@ -6,7 +6,7 @@ use pcap_parser::nom::{IResult, Parser};
 use pcap_parser::{LegacyPcapBlock, PcapError, PcapHeader};
 
 use super::block::Block;
-use super::{Damage, Fault, Format, Interface, LinkType, MAX_FRAME, Record};
+use super::{Fault, Format, Interface, LinkType, MAX_FRAME, Record, damage, truncated};
 use crate::time::Timestamp;
 
 const HEADER_LEN: usize = 24;
@@ -54,11 +54,7 @@ impl Pcap {
             head.splice(..PLAIN_BIG_ENDIAN.len(), PLAIN_BIG_ENDIAN);
         }
         let Ok((_, header)) = pcap_parser::parse_pcap_header(&head) else {
-            return Err(Fault::Damage(Damage {
-                offset: 0,
-                what: "the file ends inside its header".to_owned(),
-                truncated: true,
-            }));
+            return Err(truncated(0, "the file ends inside its header"));
         };
         block.take(HEADER_LEN);
         let (parse, record_len): (ParseRecord, _) =
@@ -132,16 +128,9 @@ impl Pcap {
     #[cold]
     fn next_record_slowly(&mut self, block: &mut Block) -> Result<Option<Record>, Fault> {
         let offset = block.offset();
-        let damage = |what: &str, truncated| {
-            Fault::Damage(Damage {
-                offset,
-                what: what.to_owned(),
-                truncated,
-            })
-        };
         let window = block.want(self.record_len)?;
         let Some(length) = window.get(8..12).and_then(|b| <[u8; 4]>::try_from(b).ok()) else {
-            return Err(damage("the file ends inside a record's header", true));
+            return Err(truncated(offset, "the file ends inside a record's header"));
         };
         let length = if self.header.is_bigendian() {
             u32::from_be_bytes(length)
@@ -151,7 +140,7 @@ impl Pcap {
         if length as usize > MAX_FRAME {
             let what =
                 format!("corrupt record: {length} captured bytes are more than a frame can have");
-            return Err(damage(&what, false));
+            return Err(damage(offset, &what));
         }
         let window = block.want(self.record_len + length as usize)?;
         match (self.parse)(window) {
@@ -159,7 +148,7 @@ impl Pcap {
                 let (time, wire_len, len) = (self.time(&r), r.origlen.max(r.caplen), r.data.len());
                 Ok(Some(self.record(block, time, wire_len, len)))
             }
-            Err(_) => Err(damage("the file ends inside a record", true)),
+            Err(_) => Err(truncated(offset, "the file ends inside a record")),
         }
     }
 

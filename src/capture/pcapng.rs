@@ -5,7 +5,7 @@ use pcap_parser::pcapng::{Block as NgBlock, parse_block_be, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock as _;
 
 use super::block::Block;
-use super::{Damage, Fault, Interface, LinkType, MAX_FRAME, MAX_INTERFACES, Record};
+use super::{Fault, Interface, LinkType, MAX_FRAME, MAX_INTERFACES, Record, damage, truncated};
 use crate::time::Timestamp;
 
 /// Longest block that is read as a whole; longer ones that hold no packet are stepped over. Bytes.
@@ -309,20 +309,4 @@ fn stamp(time: u64, resolution: u8, offset_s: i64) -> Timestamp {
     let picos = (time % per_second).saturating_mul(1_000_000_000_000) / per_second;
     let seconds = i64::try_from(time / per_second).unwrap_or(i64::MAX);
     Timestamp::from_picos(seconds.saturating_add(offset_s), picos as u64)
-}
-
-fn damage(offset: u64, what: &str) -> Fault {
-    Fault::Damage(Damage {
-        offset,
-        what: what.to_owned(),
-        truncated: false,
-    })
-}
-
-fn truncated(offset: u64, what: &str) -> Fault {
-    Fault::Damage(Damage {
-        offset,
-        what: what.to_owned(),
-        truncated: true,
-    })
 }

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use phasescope::analysis;
 use phasescope::report::{self, Format, Report};
 
-use super::input::{Input, warn_of_damage};
-use super::output::{Output, color, complain};
+use super::input::Input;
+use super::output::{color, complain, json, write};
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
@@ -55,15 +54,8 @@ impl Analyze {
     }
 
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        let mut capture = self.input.open()?;
-        let mut watch = self.input.watch();
-        let report = analysis::analyze(&mut capture, |c| watch.proceed(c));
-        watch.clear();
-        let report = report?;
-        warn_of_damage(&capture);
-        let mut out = Output::open(self.output.as_deref())?;
-        out.put(&self.print(&report)?)?;
-        out.finish()?;
+        let (report, _) = self.input.analyze()?;
+        write(self.output.as_deref(), self.print(&report)?.as_bytes())?;
         if report.migrations.is_empty() {
             complain(
                 "no migration found: neither a libvirt PREPARE or FINISH nor a QEMU stream (magic QEVM) is in the capture",
@@ -83,13 +75,8 @@ impl Analyze {
             ReportFormat::Json => report
                 .to_json()
                 .map_err(|e| Failure::Other(e.to_string()))?,
-            ReportFormat::Perfetto => pretty(&report::trace::perfetto::trace(report))?,
-            ReportFormat::Otlp => pretty(&report::trace::otlp::request(report))?,
+            ReportFormat::Perfetto => json(&report::trace::perfetto::trace(report))?,
+            ReportFormat::Otlp => json(&report::trace::otlp::request(report))?,
         })
     }
-}
-
-fn pretty(value: &serde_json::Value) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Other(e.to_string()))?;
-    Ok(text + "\n")
 }

@@ -1,13 +1,11 @@
 //! `phasescope budget`
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use phasescope::plot::budget::{self, Bar, Options, Scale};
 use phasescope::stats::runs::Run;
 use phasescope::stats::table;
 
-use super::output::{complain, picture, picture_format};
+use super::output::{Picture, complain};
 use super::runs::Runs;
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
@@ -33,13 +31,8 @@ pub(crate) struct Budget {
     #[arg(long, value_enum, default_value_t = Gaps::Show)]
     gaps: Gaps,
 
-    /// Heading of the picture.
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-
-    /// The picture: NAME.svg or NAME.png; SVG on standard output, if not given.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    picture: Picture,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,32 +53,27 @@ enum Gaps {
 
 impl Budget {
     pub(crate) fn reach(&self) -> Result<Reach, Failure> {
-        Ok(self.runs.reach()?.writes(self.output.as_deref()))
+        Ok(self.runs.reach()?.writes(self.picture.path()))
     }
 
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        picture_format(self.output.as_deref())?;
+        self.picture.format()?;
         self.runs.check(&self.group)?;
         let runs = self.runs.load()?;
-        if runs.is_empty() {
-            complain("no completed migration in any file");
-            return Ok(exit::NO_MIGRATION);
-        }
         let bars = self.bars(&runs);
-        let title = match (&self.title, self.group.is_empty()) {
-            (Some(t), _) => t.clone(),
-            (None, true) => "Where the time went".to_owned(),
-            (None, false) => format!("Where the time went: means by {}", self.group.join(", ")),
+        let title = || match self.group.is_empty() {
+            true => "Where the time went".to_owned(),
+            false => format!("Where the time went: means by {}", self.group.join(", ")),
         };
         let options = Options {
-            title,
+            title: self.picture.title(title),
             scale: match self.scale {
                 Length::Percent => Scale::Percent,
                 Length::Seconds => Scale::Seconds,
             },
             gaps: self.gaps == Gaps::Show,
         };
-        picture(&budget::scene(&bars, &options)?, self.output.as_deref())?;
+        self.picture.draw(&budget::scene(&bars, &options)?)?;
         Ok(exit::FOUND)
     }
 

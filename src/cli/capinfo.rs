@@ -11,7 +11,7 @@ use phasescope::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::input::{Input, Watch};
-use super::output::{Output, complain};
+use super::output::{Output, complain, json};
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
@@ -104,9 +104,7 @@ impl Capinfo {
         }
         watch.clear();
         if self.format == InfoFormat::Json {
-            let text =
-                serde_json::to_string_pretty(&rows).map_err(|e| Failure::Other(e.to_string()))?;
-            out.put(&(text + "\n"))?;
+            out.put(&json(&rows)?)?;
         }
         out.finish()?;
         Ok(code)

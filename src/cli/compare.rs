@@ -86,7 +86,7 @@ impl Compare {
         );
         let sentences = comparison.sentences();
         match self.format {
-            TableFormat::Json => out.put_bytes(&json(&comparison.to_json())?)?,
+            TableFormat::Json => out.put(&json(&comparison.to_json())?)?,
             TableFormat::Text => {
                 out.put(&format!("{sides}\n\n{}", comparison.grid().text()))?;
                 if !sentences.is_empty() {

@@ -1,13 +1,11 @@
 //! `phasescope events`
 
-use std::collections::HashMap;
-
 use clap::{Args, ValueEnum};
 use phasescope::dissect::amqp::Said;
 use phasescope::dissect::event::{Event, Kind};
 use phasescope::dissect::{Dissector, Sink};
 use phasescope::migration::openstack::is_of_live_migration;
-use phasescope::report::events::{Ends, json, line};
+use phasescope::report::events::{OpenConnections, json, line};
 use phasescope::time::Timestamp;
 use phasescope_parsers::openstack::Action;
 
@@ -43,7 +41,7 @@ enum EventFormat {
 struct Printer {
     out: Output,
     format: EventFormat,
-    flows: HashMap<u64, Ends>,
+    connections: OpenConnections,
     first: Option<Timestamp>,
     migration: bool,
     failed: Option<Failure>,
@@ -52,16 +50,6 @@ struct Printer {
 impl Sink for Printer {
     fn event(&mut self, event: Event) {
         match &event.kind {
-            Kind::Recognised(_, info) => {
-                let ends = Ends {
-                    client: info.client,
-                    server: info.server,
-                };
-                self.flows.insert(info.id, ends);
-            }
-            Kind::Ended(_, info) => {
-                self.flows.remove(&info.id);
-            }
             Kind::Qemu(_) => self.migration = true,
             Kind::Amqp(a) => {
                 if let Said::Message(m) = &a.what {
@@ -72,7 +60,7 @@ impl Sink for Printer {
             Kind::Http(h) => self.migration |= h.fields.action == Some(Action::LiveMigrate),
             _ => {}
         }
-        let ends = event.flow.and_then(|(id, _)| self.flows.get(&id).copied());
+        let ends = self.connections.take(&event);
         let first = self.first.unwrap_or(event.stamp.time);
         let text = match self.format {
             EventFormat::Text => line(&event, ends, first),
@@ -97,7 +85,7 @@ impl Events {
         let mut printer = Printer {
             out: Output::open(None)?,
             format: self.format,
-            flows: HashMap::new(),
+            connections: OpenConnections::default(),
             first: None,
             migration: false,
             failed: None,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use phasescope::capture::{self, Capture};
+use phasescope::analysis;
+use phasescope::capture::{self, Capture, FileSummary};
+use phasescope::report::Report;
 
 use super::progress::{self, ProgressLine};
 use super::sandbox::Reach;
@@ -83,6 +85,17 @@ impl Input {
         self.options.watch()
     }
 
+    /// Reads them all, and warns of damage. Returns also whether Ctrl-C ended the reading.
+    pub(crate) fn analyze(&self) -> Result<(Report, bool), Failure> {
+        let mut capture = self.open()?;
+        let mut watch = self.watch();
+        let report = analysis::analyze(&mut capture, |c| watch.proceed(c));
+        watch.clear();
+        let report = report?;
+        warn_of_damage(&capture);
+        Ok((report, watch.stopped()))
+    }
+
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let taps = self.taps.iter().map(|(_, file)| file.clone());
         self.files.iter().cloned().chain(taps).collect()
@@ -120,14 +133,20 @@ impl Options {
     }
 }
 
+/// A warning of where a file broke off, if it did.
+pub(crate) fn damage(file: &FileSummary) -> Option<String> {
+    let d = file.damage.as_ref()?;
+    Some(format!(
+        "warning: {}: {d}; the {} packets before it are used",
+        file.name, file.packets
+    ))
+}
+
 /// Says what was broken in the files.
 pub(crate) fn warn_of_damage(capture: &Capture) {
     for f in capture.files() {
-        if let Some(d) = &f.damage {
-            output::complain(&format!(
-                "warning: {}: {d}; the {} packets before it are used",
-                f.name, f.packets
-            ));
+        if let Some(warning) = damage(f) {
+            output::complain(&warning);
         }
         for note in f.dpmi.iter().flat_map(|n| n.warnings()) {
             output::complain(&format!("warning: {}: {note}", f.name));

@@ -8,7 +8,7 @@ use phasescope::stats::grid::{Grid, number};
 use phasescope::stats::lmdt::{self, Estimate, Fit, Point};
 use serde_json::json;
 
-use super::output::{Output, complain};
+use super::output::{complain, write};
 use super::runs::Runs;
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
@@ -87,10 +87,6 @@ impl Lmdt {
     fn run(&self) -> Result<u8, Failure> {
         self.runs.check(std::slice::from_ref(&self.am))?;
         let runs = self.runs.load()?;
-        if runs.is_empty() {
-            complain("no completed migration in any file");
-            return Ok(exit::NO_MIGRATION);
-        }
         let mut points = vec![];
         for r in &runs {
             let level = r.factor(&self.am).unwrap_or_default();
@@ -114,12 +110,11 @@ impl Lmdt {
         }
         let fit =
             lmdt::fit(&points, self.cmdt).map_err(|e| Failure::Other(format!("no fit: {e}")))?;
-        let mut out = Output::open(self.output.as_deref())?;
-        match self.format {
-            ModelFormat::Text => out.put(&self.text(&points, &fit))?,
-            ModelFormat::Json => out.put_bytes(&self.json(&points, &fit)?)?,
-        }
-        out.finish()?;
+        let text = match self.format {
+            ModelFormat::Text => self.text(&points, &fit),
+            ModelFormat::Json => self.json(&points, &fit)?,
+        };
+        write(self.output.as_deref(), text.as_bytes())?;
         Ok(exit::FOUND)
     }
 
@@ -185,7 +180,7 @@ impl Lmdt {
         out
     }
 
-    fn json(&self, points: &[Point], fit: &Fit) -> Result<Vec<u8>, Failure> {
+    fn json(&self, points: &[Point], fit: &Fit) -> Result<String, Failure> {
         let estimate = |(v, e): Estimate| json!({ "value": v, "standard_error": e });
         let rows: Vec<_> = points
             .iter()

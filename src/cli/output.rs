@@ -3,6 +3,9 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+use phasescope::plot::render::{Format, draw};
+use phasescope::plot::scene::Scene;
 use phasescope::whole::WholeFile;
 
 use super::Failure;
@@ -20,39 +23,58 @@ pub(crate) fn color() -> bool {
 }
 
 /// JSON, indented, with a line's end.
-pub(crate) fn json(value: &serde_json::Value) -> Result<Vec<u8>, Failure> {
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Other(e.to_string()))?;
-    Ok((text + "\n").into_bytes())
+    Ok(text + "\n")
 }
 
-/// The format of a picture, by the ending of its file's name; SVG on standard output.
-pub(crate) fn picture_format(
-    path: Option<&Path>,
-) -> Result<phasescope::plot::render::Format, Failure> {
-    use phasescope::plot::render::Format;
-    let Some(path) = path.filter(|p| *p != Path::new("-")) else {
-        return Ok(Format::Svg);
-    };
-    let ending = path.extension().unwrap_or_default().to_string_lossy();
-    match ending.to_lowercase().as_str() {
-        "svg" => Ok(Format::Svg),
-        "png" => Ok(Format::Png),
-        _ => Err(Failure::Usage(format!(
-            "{}: a picture's name ends in .svg or .png",
-            path.display()
-        ))),
+/// A picture's heading and file.
+#[derive(Debug, Args)]
+pub(crate) struct Picture {
+    /// Heading of the picture.
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+
+    /// The picture: NAME.svg or NAME.png; SVG on standard output, if not given.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Picture {
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.output.as_deref()
+    }
+
+    pub(crate) fn title(&self, otherwise: impl FnOnce() -> String) -> String {
+        self.title.clone().unwrap_or_else(otherwise)
+    }
+
+    /// The format, by the ending of the file's name; SVG on standard output. Asked for before the
+    /// work, so that a wrong name is told at once.
+    pub(crate) fn format(&self) -> Result<Format, Failure> {
+        let Some(path) = self.path().filter(|p| *p != Path::new("-")) else {
+            return Ok(Format::Svg);
+        };
+        let ending = path.extension().unwrap_or_default().to_string_lossy();
+        match ending.to_lowercase().as_str() {
+            "svg" => Ok(Format::Svg),
+            "png" => Ok(Format::Png),
+            _ => Err(Failure::Usage(format!(
+                "{}: a picture's name ends in .svg or .png",
+                path.display()
+            ))),
+        }
+    }
+
+    pub(crate) fn draw(&self, scene: &Scene) -> Result<(), Failure> {
+        write(self.path(), &draw(scene, self.format()?)?)
     }
 }
 
-/// Writes a picture.
-pub(crate) fn picture(
-    scene: &phasescope::plot::scene::Scene,
-    path: Option<&Path>,
-) -> Result<(), Failure> {
-    let format = picture_format(path)?;
-    let bytes = phasescope::plot::render::draw(scene, format)?;
+/// Writes a file, whole or not at all, or on standard output.
+pub(crate) fn write(path: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
     let mut out = Output::open(path)?;
-    out.put_bytes(&bytes)?;
+    out.put_bytes(bytes)?;
     out.finish()
 }
 

@@ -5,7 +5,7 @@ use phasescope::migration::Driver;
 use phasescope::migration::markers::{Edge, MARKERS};
 use serde_json::json;
 
-use super::output::Output;
+use super::output::{Output, json};
 use super::{Failure, exit};
 
 /// Print the table of markers: what begins and ends each phase
@@ -83,9 +83,7 @@ impl Phases {
                         })
                     })
                     .collect();
-                let text = serde_json::to_string_pretty(&rows)
-                    .map_err(|e| Failure::Other(e.to_string()))?;
-                out.put(&(text + "\n"))?;
+                out.put(&json(&rows)?)?;
             }
         }
         out.finish()?;

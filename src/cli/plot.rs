@@ -1,7 +1,5 @@
 //! `phasescope plot`
 
-use std::path::{Path, PathBuf};
-
 use clap::{Args, Subcommand};
 use phasescope::migration::Migration;
 use phasescope::plot::metric::{Options, Point};
@@ -11,7 +9,7 @@ use phasescope::series::Series;
 use phasescope::stats::metrics::{find, names};
 use phasescope::stats::table;
 
-use super::output::{complain, picture, picture_format};
+use super::output::Picture;
 use super::runs::Runs;
 use super::sandbox::Reach;
 use super::stats::Width;
@@ -56,13 +54,8 @@ struct One {
     #[arg(short, long, value_name = "NUMBER")]
     migration: Option<u32>,
 
-    /// Heading of the picture.
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-
-    /// The picture: NAME.svg or NAME.png; SVG on standard output, if not given.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    picture: Picture,
 }
 
 /// A picture of many.
@@ -87,13 +80,8 @@ struct Metric {
     #[arg(long, value_enum, default_value_t = Width::T)]
     interval: Width,
 
-    /// Heading of the picture.
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-
-    /// The picture: NAME.svg or NAME.png; SVG on standard output, if not given.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    picture: Picture,
 }
 
 type Draw = fn(&Migration, Option<&Series>, &str) -> Result<Scene, PlotError>;
@@ -127,33 +115,28 @@ impl Plot {
 
 impl One {
     fn reach(&self) -> Reach {
-        self.subject.reach().writes(self.output.as_deref())
+        self.subject.reach().writes(self.picture.path())
     }
 
     fn run(&self, what: &str, draw: Draw) -> Result<u8, Failure> {
-        let path: Option<&Path> = self.output.as_deref();
-        picture_format(path)?;
+        self.picture.format()?;
         let read = self.subject.read()?;
-        let Some((m, series)) = read.one(self.migration)? else {
-            complain("no migration found");
-            return Ok(exit::NO_MIGRATION);
-        };
-        let title = self
-            .title
-            .clone()
-            .unwrap_or_else(|| format!("{what}: {}", phasescope::plot::subject(m)));
-        picture(&draw(m, series, &title)?, path)?;
+        let one = read.one(self.migration)?;
+        let (m, series) = one.ok_or(Failure::NoMigration("no migration found"))?;
+        let title = || format!("{what}: {}", phasescope::plot::subject(m));
+        self.picture
+            .draw(&draw(m, series, &self.picture.title(title))?)?;
         Ok(exit::FOUND)
     }
 }
 
 impl Metric {
     fn reach(&self) -> Result<Reach, Failure> {
-        Ok(self.runs.reach()?.writes(self.output.as_deref()))
+        Ok(self.runs.reach()?.writes(self.picture.path()))
     }
 
     fn run(&self) -> Result<u8, Failure> {
-        picture_format(self.output.as_deref())?;
+        self.picture.format()?;
         let Some(metric) = find(&self.metric) else {
             return Err(Failure::Usage(format!(
                 "`{}` is no metric; there are {}",
@@ -165,10 +148,6 @@ impl Metric {
         factors.extend(self.series.clone());
         self.runs.check(&factors)?;
         let runs = self.runs.load()?;
-        if runs.is_empty() {
-            complain("no completed migration in any file");
-            return Ok(exit::NO_MIGRATION);
-        }
         let failed = |e: phasescope::stats::StatsError| Failure::Other(e.to_string());
         let long = table::observations(&runs, &factors).map_err(failed)?;
         let interval = self.interval.interval();
@@ -189,13 +168,12 @@ impl Metric {
         };
         let options = Options {
             title: self
-                .title
-                .clone()
-                .unwrap_or_else(|| format!("{} by {}", metric.name, factors.join(", "))),
+                .picture
+                .title(|| format!("{} by {}", metric.name, factors.join(", "))),
             x: self.by.clone(),
             y: format!("{}{unit}", metric.name),
         };
-        picture(&metric::scene(&points, &options)?, self.output.as_deref())?;
+        self.picture.draw(&metric::scene(&points, &options)?)?;
         Ok(exit::FOUND)
     }
 }

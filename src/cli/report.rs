@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use phasescope::report::html;
 
-use super::output::{Output, complain};
+use super::output::write;
 use super::sandbox::Reach;
 use super::subject::Subject;
 use super::{EXIT_CODES, Failure, exit};
@@ -33,12 +33,9 @@ impl Page {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let read = self.subject.read()?;
         let page = html::page(&read.report, &read.series)?;
-        let mut out = Output::open(self.output.as_deref())?;
-        out.put(&page)?;
-        out.finish()?;
+        write(self.output.as_deref(), page.as_bytes())?;
         if read.report.migrations.is_empty() {
-            complain("no migration found");
-            return Ok(exit::NO_MIGRATION);
+            return Err(Failure::NoMigration("no migration found"));
         }
         Ok(exit::FOUND)
     }

@@ -15,6 +15,7 @@ use phasescope::stats::factors::{Levels, Manifest, Pattern, Sources, TOGETHER};
 use phasescope::stats::runs::{BUILT_IN, Run};
 
 use super::Failure;
+use super::input::damage;
 use super::output::complain;
 use super::progress::{self, ProgressLine};
 use super::sandbox::Reach;
@@ -80,7 +81,7 @@ impl Runs {
         Ok(Reach::default().reads(files))
     }
 
-    /// Reads them all, with their factors.
+    /// Reads them all, with their factors: one at least.
     pub(crate) fn load(&self) -> Result<Vec<Run>, Failure> {
         let sources = self.factors.sources()?;
         let mut runs = self
@@ -90,6 +91,9 @@ impl Runs {
             complain(&format!(
                 "warning: {stranger}: neither in the manifest nor of the pattern; its factors are empty"
             ));
+        }
+        if runs.is_empty() {
+            return Err(NONE_COMPLETED);
         }
         Ok(runs)
     }
@@ -144,6 +148,10 @@ impl Factors {
     }
 }
 
+/// Every migration failed, or there is none.
+pub(crate) const NONE_COMPLETED: Failure =
+    Failure::NoMigration("no completed migration in any file");
+
 /// Largest report that is read. Bytes.
 const MAX_REPORT: u64 = 1 << 30;
 
@@ -163,6 +171,18 @@ pub(crate) fn is_report(path: &Path) -> bool {
     };
     let n = file.read(&mut head).unwrap_or(0);
     head[..n].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// The report, where the files are one that was saved.
+pub(crate) fn saved_report(files: &[PathBuf]) -> Result<Option<Report>, Failure> {
+    match files.iter().find(|f| is_report(f)) {
+        Some(file) if files.len() > 1 => Err(Failure::Usage(format!(
+            "{}: a saved report stands alone",
+            file.display()
+        ))),
+        Some(file) => read_report(file).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Reads a saved report.
@@ -263,14 +283,8 @@ impl Progress {
 type Read1 = Result<(Report, Vec<String>), Failure>;
 
 fn read(files: &Together, progress: &Progress) -> Read1 {
-    if let Some(report) = files.0.iter().find(|f| is_report(f)) {
-        if files.0.len() > 1 {
-            return Err(Failure::Usage(format!(
-                "{}: a saved report stands alone",
-                report.display()
-            )));
-        }
-        return Ok((read_report(report)?, vec![]));
+    if let Some(report) = saved_report(&files.0)? {
+        return Ok((report, vec![]));
     }
     let mut capture = Capture::open(&files.0)?;
     let mut counted = 0;
@@ -282,15 +296,7 @@ fn read(files: &Together, progress: &Progress) -> Read1 {
         progress.draw();
         true
     })?;
-    let mut warnings = vec![];
-    for f in capture.files() {
-        if let Some(d) = &f.damage {
-            warnings.push(format!(
-                "warning: {}: {d}; the {} packets before it are used",
-                f.name, f.packets
-            ));
-        }
-    }
+    let warnings = capture.files().iter().filter_map(damage).collect();
     Ok((report, warnings))
 }
 

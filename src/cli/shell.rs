@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::output::Output;
+use super::output::write;
 use super::sandbox::Reach;
 use super::{Cli, Failure, exit};
 
@@ -22,9 +22,7 @@ impl Completions {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "phasescope", &mut text);
-        let mut out = Output::open(None)?;
-        out.put(&String::from_utf8_lossy(&text))?;
-        out.finish()?;
+        write(None, &text)?;
         Ok(exit::FOUND)
     }
 }
@@ -65,7 +63,5 @@ fn page(man: &clap_mangen::Man, file: Option<&Path>) -> Result<(), Failure> {
     let mut text = Vec::new();
     man.render(&mut text)
         .map_err(|e| Failure::Other(e.to_string()))?;
-    let mut out = Output::open(file)?;
-    out.put_bytes(&text)?;
-    out.finish()
+    write(file, &text)
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use phasescope::stats::interval::Interval;
 use phasescope::stats::{StatsError, table};
 
-use super::output::{Output, complain};
+use super::output::{json, write};
 use super::runs::Runs;
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
@@ -92,10 +92,6 @@ impl Stats {
             return Err(Failure::Usage(why));
         }
         let runs = self.runs.load()?;
-        if runs.is_empty() {
-            complain("no completed migration in any file");
-            return Ok(exit::NO_MIGRATION);
-        }
         let long = table::observations(&runs, &self.group).map_err(failed)?;
         let bytes = if self.observations {
             self.long(long)?
@@ -104,9 +100,7 @@ impl Stats {
             let rows = table::summarize(&long, &self.group, interval).map_err(failed)?;
             self.summaries(&rows)?
         };
-        let mut out = Output::open(self.output.as_deref())?;
-        out.put_bytes(&bytes)?;
-        out.finish()?;
+        write(self.output.as_deref(), &bytes)?;
         Ok(exit::FOUND)
     }
 
@@ -116,7 +110,7 @@ impl Stats {
             TableFormat::Parquet => table::parquet(&mut frame).map_err(failed)?,
             TableFormat::Json => {
                 let value = table::rows_json(&frame).map_err(failed)?;
-                super::output::json(&value)?
+                json(&value)?.into_bytes()
             }
             _ => table::csv(&mut frame).map_err(failed)?.into_bytes(),
         })
@@ -136,7 +130,7 @@ impl Stats {
                 return table::parquet(&mut frame).map_err(failed);
             }
             TableFormat::Json => {
-                return super::output::json(&table::to_json(rows, &self.group, interval));
+                text = json(&table::to_json(rows, &self.group, interval))?;
             }
             TableFormat::Text => {
                 for (name, grid) in table::grids(rows, &self.group) {

@@ -1,15 +1,14 @@
 //! One capture or one saved report, with the series that pictures over time need.
 
 use clap::Args;
-use phasescope::analysis;
 use phasescope::migration::Migration;
 use phasescope::report::Report;
 use phasescope::series::{self, Series};
 
 use super::Failure;
-use super::input::{Input, warn_of_damage};
+use super::input::Input;
 use super::output::complain;
-use super::runs::{is_pipe, is_report, read_report};
+use super::runs::{is_pipe, saved_report};
 use super::sandbox::Reach;
 
 /// A capture (files are read as one) or a saved report.
@@ -34,40 +33,19 @@ impl Subject {
     /// Reads the report, or the capture twice: for its report, then for the series.
     pub(crate) fn read(&self) -> Result<Read, Failure> {
         let files = self.input.files();
-        if let [file] = files.as_slice()
-            && is_report(file)
-        {
-            return Ok(Read {
-                report: read_report(file)?,
-                series: vec![],
-            });
+        let series = vec![];
+        if let Some(report) = saved_report(&files)? {
+            return Ok(Read { report, series });
         }
-        if let Some(file) = files.iter().find(|f| is_report(f)) {
-            return Err(Failure::Usage(format!(
-                "{}: a saved report stands alone",
-                file.display()
-            )));
-        }
-        let mut capture = self.input.open()?;
-        let mut watch = self.input.watch();
-        let report = analysis::analyze(&mut capture, |c| watch.proceed(c));
-        watch.clear();
-        let report = report?;
-        warn_of_damage(&capture);
+        let (report, stopped) = self.input.analyze()?;
         if files.iter().any(|f| is_pipe(f)) {
             complain(
                 "warning: a pipe cannot be read twice: throughput comes from the rounds, echoes are left out",
             );
-            return Ok(Read {
-                report,
-                series: vec![],
-            });
+            return Ok(Read { report, series });
         }
-        if watch.stopped() || report.migrations.is_empty() {
-            return Ok(Read {
-                report,
-                series: vec![],
-            });
+        if stopped || report.migrations.is_empty() {
+            return Ok(Read { report, series });
         }
         let mut again = self.input.open()?;
         let mut watch = self.input.watch();

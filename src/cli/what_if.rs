@@ -8,8 +8,8 @@ use phasescope::stats::grid::Grid;
 use phasescope::stats::what_if::{Change, Forecast, forecast};
 use serde_json::json;
 
-use super::output::{Output, complain};
-use super::runs::{Work, files_of};
+use super::output::{Output, json};
+use super::runs::{NONE_COMPLETED, Work, files_of};
 use super::sandbox::Reach;
 use super::{EXIT_CODES, Failure, exit};
 
@@ -119,8 +119,7 @@ impl WhatIf {
         };
         let runs = self.work.load(&self.files)?;
         if runs.is_empty() {
-            complain("no completed migration in any file");
-            return Ok(exit::NO_MIGRATION);
+            return Err(NONE_COMPLETED);
         }
         let mut out = Output::open(None)?;
         let mut list = vec![];
@@ -135,7 +134,7 @@ impl WhatIf {
         }
         if self.format == ForecastFormat::Json {
             let value = json!({ "schema": "phasescope.what-if/1", "runs": list });
-            out.put_bytes(&super::output::json(&value)?)?;
+            out.put(&json(&value)?)?;
         }
         out.finish()?;
         Ok(exit::FOUND)

@@ -46,7 +46,7 @@ impl Batch {
     }
 
     /// It should be sent on.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= FULL_BYTES || self.heads.len() >= FULL_FRAMES
     }
 

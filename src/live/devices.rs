@@ -1,7 +1,7 @@
 //! Frames from several network devices at once, in time order.
 //!
 //! Each device has a thread of its own, as one alone has. What they give is merged by time; a
-//! device that is silent holds the others up for [`HOLD`], which is longer than the kernel keeps
+//! device that is silent holds the others up for `HOLD`, which is longer than the kernel keeps
 //! frames back.
 
 use std::collections::VecDeque;

@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// No frame has come by `now`.
-    pub fn tick(&mut self, now: Timestamp, see: &mut dyn FnMut(Notice<'_>)) {
+    pub(crate) fn tick(&mut self, now: Timestamp, see: &mut dyn FnMut(Notice<'_>)) {
         if self.first.is_none() || now <= self.now {
             return;
         }
@@ -150,7 +150,7 @@ impl Engine {
     }
 
     /// Finished migrations since this was asked last; of many the latest.
-    pub fn fresh(&mut self) -> Vec<Shown> {
+    pub(crate) fn fresh(&mut self) -> Vec<Shown> {
         let n = std::mem::take(&mut self.unseen).min(self.finished.len());
         self.finished[self.finished.len() - n..].to_vec()
     }

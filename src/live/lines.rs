@@ -1,7 +1,5 @@
 //! What a service says: one JSON object a line, or one line of text.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
 use super::engine::Notice;
@@ -9,7 +7,7 @@ use super::source::Drops;
 use super::view::outcome;
 use crate::dissect::event::{Event, Kind, Qemu};
 use crate::migration::{Migration, OutcomeKind};
-use crate::report::events::{self, Ends};
+use crate::report::events::{self, OpenConnections};
 use crate::report::{CaptureSummary, units};
 use crate::time::Timestamp;
 
@@ -27,9 +25,9 @@ pub enum LineFormat {
 
 /// From notices to lines.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     format: LineFormat,
-    flows: HashMap<u64, Ends>,
+    connections: OpenConnections,
     first: Option<Timestamp>,
     drops: Drops,
     /// The capture has ended: what is told now was open.
@@ -72,10 +70,10 @@ fn typed(kind: &str, value: &Value) -> String {
 
 impl Lines {
     /// In this format.
-    pub fn new(format: LineFormat) -> Self {
+    pub(crate) fn new(format: LineFormat) -> Self {
         Self {
             format,
-            flows: HashMap::new(),
+            connections: OpenConnections::default(),
             first: None,
             drops: Drops::default(),
             ending: false,
@@ -83,7 +81,7 @@ impl Lines {
     }
 
     /// The first line.
-    pub fn start(&self, source: &[String], kind: &str) -> String {
+    pub(crate) fn start(&self, source: &[String], kind: &str) -> String {
         match self.format {
             LineFormat::Ndjson => typed(
                 "start",
@@ -94,7 +92,7 @@ impl Lines {
     }
 
     /// The line of a notice, if it is worth one.
-    pub fn notice(&mut self, notice: &Notice<'_>) -> Option<String> {
+    pub(crate) fn notice(&mut self, notice: &Notice<'_>) -> Option<String> {
         match notice {
             Notice::Event(e) => self.event(e),
             Notice::Migration(m) => Some(self.migration(m)),
@@ -103,23 +101,10 @@ impl Lines {
 
     fn event(&mut self, event: &Event) -> Option<String> {
         let first = *self.first.get_or_insert(event.stamp.time);
-        match &event.kind {
-            Kind::Recognised(_, info) => {
-                let ends = Ends {
-                    client: info.client,
-                    server: info.server,
-                };
-                self.flows.insert(info.id, ends);
-            }
-            Kind::Ended(_, info) => {
-                self.flows.remove(&info.id);
-            }
-            _ => {}
-        }
+        let ends = self.connections.take(event);
         if !interesting(event) {
             return None;
         }
-        let ends = event.flow.and_then(|(id, _)| self.flows.get(&id).copied());
         match self.format {
             LineFormat::Ndjson => {
                 let line = events::json(event, ends, first)?;
@@ -129,13 +114,8 @@ impl Lines {
         }
     }
 
-    /// Offsets count from here: the first frame.
-    pub fn begin(&mut self, first: Timestamp) {
-        self.first.get_or_insert(first);
-    }
-
     /// From now on, what is told was still open.
-    pub fn ending(&mut self) {
+    pub(crate) fn ending(&mut self) {
         self.ending = true;
     }
 
@@ -159,7 +139,7 @@ impl Lines {
     }
 
     /// A line where more has been dropped since the last one.
-    pub fn drops(&mut self, drops: Drops) -> Option<String> {
+    pub(crate) fn drops(&mut self, drops: Drops) -> Option<String> {
         if drops == self.drops {
             return None;
         }
@@ -177,7 +157,7 @@ impl Lines {
     }
 
     /// Lines that a slow reader missed.
-    pub fn missed(&self, n: u64) -> String {
+    pub(crate) fn missed(&self, n: u64) -> String {
         match self.format {
             LineFormat::Ndjson => typed("missed", &json!({"events": n})),
             LineFormat::Text => format!("{n} events are not shown: they were not read in time"),
@@ -185,7 +165,7 @@ impl Lines {
     }
 
     /// The last line.
-    pub fn end(&self, capture: &CaptureSummary, migrations: usize) -> String {
+    pub(crate) fn end(&self, capture: &CaptureSummary, migrations: usize) -> String {
         match self.format {
             LineFormat::Ndjson => typed(
                 "end",

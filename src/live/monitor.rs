@@ -194,7 +194,7 @@ impl Monitor {
     }
 
     /// A thread has died of a panic, which has told why.
-    pub fn has_died(&self) -> bool {
+    pub(crate) fn has_died(&self) -> bool {
         self.shared.has_died()
     }
 

@@ -70,7 +70,7 @@ impl Shared {
     }
 
     /// Has one?
-    pub fn has_died(&self) -> bool {
+    pub(crate) fn has_died(&self) -> bool {
         self.died.load(Relaxed)
     }
 
@@ -95,13 +95,13 @@ impl Shared {
     }
 
     /// Drops of a device since it was asked last: the kernel's and its own.
-    pub fn device_drops(&self, kernel: u64, interface: u64) {
+    pub(crate) fn device_drops(&self, kernel: u64, interface: u64) {
         self.kernel.fetch_add(kernel, Relaxed);
         self.interface.fetch_add(interface, Relaxed);
     }
 
     /// So many frames found a queue full.
-    pub fn queue_dropped(&self, frames: u64) {
+    pub(crate) fn queue_dropped(&self, frames: u64) {
         self.queue.fetch_add(frames, Relaxed);
     }
 
@@ -111,7 +111,7 @@ impl Shared {
     }
 
     /// Makes known the interfaces met so far.
-    pub fn set_interfaces(&self, all: Vec<Interface>) {
+    pub(crate) fn set_interfaces(&self, all: Vec<Interface>) {
         *lock(&self.interfaces) = all;
     }
 
@@ -121,7 +121,7 @@ impl Shared {
     }
 
     /// See [`Shared::streams`].
-    pub fn set_streams(&self, counts: StreamCounts) {
+    pub(crate) fn set_streams(&self, counts: StreamCounts) {
         *lock(&self.streams) = Some(counts);
     }
 }
@@ -236,7 +236,7 @@ impl Outlet {
     }
 
     /// Nobody takes them any more.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 

@@ -23,8 +23,10 @@ use ratatui::widgets::Paragraph;
 
 pub use app::{App, Screen};
 pub use export::export;
-pub use keys::{Action, KEYS};
+pub use keys::Action;
 pub use theme::Theme;
+
+use keys::KEYS;
 
 use super::monitor::Monitor;
 use super::view::{self, View};

@@ -67,7 +67,7 @@ pub struct View {
 
 /// Is pre-copy getting anywhere?
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Trend {
+pub(crate) enum Trend {
     /// Too early to tell.
     Unknown,
     /// Each round is smaller: the pages of the last, as part of those of the one before.
@@ -96,7 +96,7 @@ impl Shown {
     }
 
     /// First evidence of it. Nanoseconds from the first frame.
-    pub fn begin_ns(&self) -> Option<i64> {
+    pub(crate) fn begin_ns(&self) -> Option<i64> {
         self.migration
             .phases
             .iter()
@@ -161,7 +161,7 @@ impl Shown {
     }
 
     /// Does each round have less to send than the one before?
-    pub fn trend(&self) -> Trend {
+    pub(crate) fn trend(&self) -> Trend {
         let rounds = self.migration.transfer.as_ref().map(|t| &t.rounds);
         let mut last = rounds.into_iter().flatten().rev().filter(|r| !r.stopped);
         match (last.next(), last.next()) {
@@ -214,7 +214,7 @@ pub fn rate(series: &[u64]) -> u64 {
 
 impl View {
     /// The latest moment, from the first frame. Nanoseconds.
-    pub fn now_ns(&self) -> i64 {
+    pub(crate) fn now_ns(&self) -> i64 {
         self.now.since(self.first)
     }
 }

@@ -116,7 +116,7 @@ impl FlowInfo {
     }
 
     /// Who was the first to close the connection (FIN or RST), and when.
-    pub fn first_to_close(&self) -> Option<(Stamp, Direction)> {
+    pub(crate) fn first_to_close(&self) -> Option<(Stamp, Direction)> {
         [Direction::ToServer, Direction::ToClient]
             .into_iter()
             .filter_map(|d| Some((self.fin[d.index()]?, d)))
@@ -163,6 +163,22 @@ pub trait Handler<T> {
 struct Key {
     ips: [IpAddr; 2],
     ports: [u16; 2],
+}
+
+/// A TCP packet's segment, its connection, and whether the key's first end sent it.
+fn keyed<'p, 'd>(packet: &'p Packet<'d>) -> Option<(&'p Segment<'d>, Key, bool)> {
+    let (Body::Tcp(segment), Some((source, destination))) = (&packet.body, packet.addresses) else {
+        return None;
+    };
+    let a = (source, segment.source_port);
+    let b = (destination, segment.destination_port);
+    let first = a <= b;
+    let (low, high) = if first { (a, b) } else { (b, a) };
+    let key = Key {
+        ips: [low.0, high.0],
+        ports: [low.1, high.1],
+    };
+    Some((segment, key, first))
 }
 
 #[derive(Debug, Clone)]
@@ -217,18 +233,7 @@ impl<T: Default> Flows<T> {
         stamp: Stamp,
         handler: &mut H,
     ) -> Option<Place> {
-        let (Body::Tcp(segment), Some((source, destination))) = (&packet.body, packet.addresses)
-        else {
-            return None;
-        };
-        let a = (source, segment.source_port);
-        let b = (destination, segment.destination_port);
-        let first = a <= b;
-        let (low, high) = if first { (a, b) } else { (b, a) };
-        let key = Key {
-            ips: [low.0, high.0],
-            ports: [low.1, high.1],
-        };
+        let (segment, key, first) = keyed(packet)?;
         let i = match self.find(&key) {
             Some(i) if self.reopened(i, first, segment) => {
                 self.remove(i, stamp, handler);
@@ -241,13 +246,12 @@ impl<T: Default> Flows<T> {
         let room = MAX_EARLY_TOTAL.saturating_sub(self.held);
         let flow = &mut self.flows[i];
         let direction = flow.direction(first);
-        let first_byte = segment.sequence.wrapping_add(u32::from(segment.syn));
         let place = Place {
             flow: flow.info.id,
             direction,
             offset: match segment.syn {
                 true => 0,
-                false => flow.halves[direction.index()].place(first_byte),
+                false => flow.halves[direction.index()].place(segment.sequence),
             },
         };
         let before = flow.halves[0].held() + flow.halves[1].held();
@@ -264,18 +268,7 @@ impl<T: Default> Flows<T> {
 
     /// Where the payload of a segment lies that is not to count, in a connection that is known.
     pub fn place(&self, packet: &Packet<'_>) -> Option<Place> {
-        let (Body::Tcp(segment), Some((source, destination))) = (&packet.body, packet.addresses)
-        else {
-            return None;
-        };
-        let a = (source, segment.source_port);
-        let b = (destination, segment.destination_port);
-        let first = a <= b;
-        let (low, high) = if first { (a, b) } else { (b, a) };
-        let key = Key {
-            ips: [low.0, high.0],
-            ports: [low.1, high.1],
-        };
+        let (segment, key, first) = keyed(packet)?;
         let flow = self.flows.get(self.find(&key)?)?;
         let direction = flow.direction(first);
         let first_byte = segment.sequence.wrapping_add(u32::from(segment.syn));

@@ -6,7 +6,7 @@ use crate::report::units::count;
 
 /// One dimension of a plot: values mapped to pixels.
 #[derive(Debug, Clone, Copy)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Value at `from`.
     pub low: f64,
     /// Value at `to`.
@@ -22,9 +22,22 @@ fn ticks_up(pixels: f64) -> usize {
     (pixels.abs() / 40.0).clamp(2.0, 8.0) as usize
 }
 
+/// What [`Axis::time`] shows.
+pub(crate) const SECONDS: &str = "seconds from the first packet";
+
 impl Axis {
+    /// Nanoseconds of a capture, in seconds, over these pixels.
+    pub(crate) fn time((low, high): (i64, i64), from: f64, to: f64) -> Self {
+        Self {
+            low: low as f64 / 1e9,
+            high: high as f64 / 1e9,
+            from,
+            to,
+        }
+    }
+
     /// An upright axis from nought to a tick that is not below `max`.
-    pub fn up(max: f64, bottom: f64, top: f64) -> Self {
+    pub(crate) fn up(max: f64, bottom: f64, top: f64) -> Self {
         Self {
             low: 0.0,
             high: ceiling(max, ticks_up(bottom - top)),
@@ -34,7 +47,7 @@ impl Axis {
     }
 
     /// The pixel of a value.
-    pub fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let span = self.high - self.low;
         if span <= 0.0 || !value.is_finite() {
             return self.from;
@@ -42,18 +55,13 @@ impl Axis {
         self.from + (value - self.low) / span * (self.to - self.from)
     }
 
-    /// Pixels of a length.
-    pub fn length(&self, value: f64) -> f64 {
-        (self.at(self.low + value) - self.from).abs()
-    }
-
     /// The ticks of an upright axis.
-    pub fn ticks_upright(&self) -> Vec<(f64, String)> {
+    pub(crate) fn ticks_upright(&self) -> Vec<(f64, String)> {
         self.ticks(ticks_up(self.from - self.to))
     }
 
     /// Round values along it, about `wanted`, with their words.
-    pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+    pub(crate) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         let step = step(self.high - self.low, wanted);
         if step <= 0.0 || !step.is_finite() {
             return vec![(self.low, number(self.low, 0))];
@@ -95,7 +103,7 @@ fn step(span: f64, wanted: usize) -> f64 {
 }
 
 /// The smallest round value that is not below `max`: where an axis from nought should end.
-pub fn ceiling(max: f64, wanted: usize) -> f64 {
+pub(crate) fn ceiling(max: f64, wanted: usize) -> f64 {
     let s = step(max, wanted);
     if s <= 0.0 {
         return 1.0;
@@ -104,7 +112,7 @@ pub fn ceiling(max: f64, wanted: usize) -> f64 {
 }
 
 /// Vertical grid lines and their ticks below; `x` over `top..bottom`.
-pub fn horizontal(scene: &mut Scene, x: &Axis, top: f64, bottom: f64, name: &str) {
+pub(crate) fn horizontal(scene: &mut Scene, x: &Axis, top: f64, bottom: f64, name: &str) {
     for (v, words) in x.ticks(8) {
         let px = x.at(v);
         scene.line(vec![(px, top), (px, bottom)], GRID, 1);
@@ -117,7 +125,7 @@ pub fn horizontal(scene: &mut Scene, x: &Axis, top: f64, bottom: f64, name: &str
 }
 
 /// Horizontal grid lines and their ticks to the left; `y` over `left..right`.
-pub fn vertical(scene: &mut Scene, y: &Axis, left: f64, right: f64, name: &str) {
+pub(crate) fn vertical(scene: &mut Scene, y: &Axis, left: f64, right: f64, name: &str) {
     let mut widest = 0.0_f64;
     for (v, words) in y.ticks_upright() {
         let py = y.at(v);

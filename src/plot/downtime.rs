@@ -61,12 +61,7 @@ pub fn scene(m: &Migration, echoes: &[Echo], title: &str) -> Result<Scene, PlotE
     };
     let mut scene = Scene::new(WIDTH, (bottom + 52.0) as u32);
     scene.title(title);
-    let x = Axis {
-        low: low as f64 / 1e9,
-        high: high as f64 / 1e9,
-        from: LEFT,
-        to: f64::from(WIDTH) - 24.0,
-    };
+    let x = Axis::time((low, high), LEFT, f64::from(WIDTH) - 24.0);
     for (v, _) in x.ticks(8) {
         scene.line(vec![(x.at(v), top), (x.at(v), middle)], GRID, 1);
     }
@@ -75,13 +70,7 @@ pub fn scene(m: &Migration, echoes: &[Echo], title: &str) -> Result<Scene, PlotE
     } else {
         middle + 40.0
     };
-    axis::horizontal(
-        &mut scene,
-        &x,
-        panel_top,
-        bottom,
-        "seconds from the first packet",
-    );
+    axis::horizontal(&mut scene, &x, panel_top, bottom, axis::SECONDS);
     let mut y = top;
     if let (Some((a, b)), Some(p)) = (pause, &m.pause) {
         bar(&mut scene, &x, y, (a, b), STOPPED.pale(0.35));

@@ -44,7 +44,7 @@ pub fn width(text: &str, size: f64) -> f64 {
 }
 
 /// The text, cut with an ellipsis where it is wider than `room` pixels.
-pub fn shorten(text: &str, size: f64, room: f64) -> String {
+pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
     if width(text, size) <= room {
         return text.to_owned();
     }

@@ -12,27 +12,27 @@ use crate::stats::cost::Pass;
 pub struct Color(pub u8, pub u8, pub u8);
 
 /// Text, axes.
-pub const INK: Color = Color(0x22, 0x22, 0x22);
+pub(crate) const INK: Color = Color(0x22, 0x22, 0x22);
 /// Second-rank text.
-pub const FAINT: Color = Color(0x66, 0x66, 0x66);
+pub(crate) const FAINT: Color = Color(0x66, 0x66, 0x66);
 /// Grid lines.
-pub const GRID: Color = Color(0xe2, 0xe2, 0xe2);
+pub(crate) const GRID: Color = Color(0xe2, 0xe2, 0xe2);
 /// Page.
-pub const PAPER: Color = Color(0xff, 0xff, 0xff);
+pub(crate) const PAPER: Color = Color(0xff, 0xff, 0xff);
 /// Time between phases.
-pub const GAP: Color = Color(0xdd, 0xdd, 0xdd);
+pub(crate) const GAP: Color = Color(0xdd, 0xdd, 0xdd);
 /// Time whose phase is not known.
-pub const UNKNOWN: Color = Color(0xf6, 0xf6, 0xf6);
+pub(crate) const UNKNOWN: Color = Color(0xf6, 0xf6, 0xf6);
 /// The guest stands still.
-pub const STOPPED: Color = Color(0x88, 0x22, 0x55);
+pub(crate) const STOPPED: Color = Color(0x88, 0x22, 0x55);
 /// Pages that come behind the switch to post-copy.
-pub const POSTCOPY: Color = Color(0x33, 0x22, 0x88);
+pub(crate) const POSTCOPY: Color = Color(0x33, 0x22, 0x88);
 /// Bytes of the stream.
-pub const STREAM: Color = Color(0x44, 0xaa, 0x99);
+pub(crate) const STREAM: Color = Color(0x44, 0xaa, 0x99);
 /// A second quantity beside the stream.
-pub const SECOND: Color = Color(0xdd, 0xcc, 0x77);
+pub(crate) const SECOND: Color = Color(0xdd, 0xcc, 0x77);
 /// Something was lost.
-pub const LOST: Color = Color(0xcc, 0x66, 0x77);
+pub(crate) const LOST: Color = Color(0xcc, 0x66, 0x77);
 
 /// Phases and their colours.
 pub const PHASES: [(PhaseName, Color); 9] = [
@@ -48,7 +48,7 @@ pub const PHASES: [(PhaseName, Color); 9] = [
 ];
 
 /// Colours for the series of a metric, in their order; more series begin again.
-pub const SERIES: [Color; 8] = [
+pub(crate) const SERIES: [Color; 8] = [
     Color(0x33, 0x22, 0x88),
     Color(0xcc, 0x66, 0x77),
     Color(0x11, 0x77, 0x33),
@@ -69,7 +69,7 @@ impl Color {
     }
 
     /// Of a round's pages.
-    pub fn of_pass(pass: Pass) -> Self {
+    pub(crate) fn of_pass(pass: Pass) -> Self {
         match pass {
             Pass::First | Pass::Later | Pass::Across => STREAM,
             Pass::Stopped => STOPPED,
@@ -101,7 +101,7 @@ impl Color {
     }
 
     /// Mixed with white; `part` of this colour, 0 to 1.
-    pub fn pale(self, part: f64) -> Self {
+    pub(crate) fn pale(self, part: f64) -> Self {
         let mix = |c: u8| (f64::from(c) * part + 255.0 * (1.0 - part)).round() as u8;
         Self(mix(self.0), mix(self.1), mix(self.2))
     }

@@ -9,7 +9,7 @@ use plotters_backend::{BackendColor, DrawingErrorKind};
 use super::PlotError;
 use super::font::{self, X_HEIGHT};
 use super::palette::Color;
-use super::scene::{Align, Scene, Shape};
+use super::scene::{Align, Scene, Shape, Text};
 
 /// Pixels of a PNG for each pixel of the scene: 192 dots per inch.
 pub const PNG_SCALE: u32 = 2;
@@ -103,7 +103,7 @@ pub fn png(scene: &Scene) -> Result<Vec<u8>, PlotError> {
     Ok(out)
 }
 
-type Draw<B> = fn(&mut B, &Shape, f64) -> Result<(), PlotError>;
+type Draw<B> = fn(&mut B, &Text, f64) -> Result<(), PlotError>;
 
 fn shape<B: DrawingBackend>(
     backend: &mut B,
@@ -127,82 +127,58 @@ fn shape<B: DrawingBackend>(
             let width = (f64::from(*width) * k).round() as u32;
             backend.draw_path(path, &style(*color, width, false))
         }
-        Shape::Area { points, fill } => {
-            let path: Vec<(i32, i32)> = points.iter().map(|(x, y)| at(*x, *y)).collect();
-            backend.fill_polygon(path, &style(*fill, 0, true))
-        }
         Shape::Dot { x, y, r, fill } => {
             let r = (r * k).round() as u32;
             backend.draw_circle(at(*x, *y), r, &style(*fill, 0, true), true)
         }
-        Shape::Text { .. } => return text(backend, s, k),
+        Shape::Text(t) => return text(backend, t, k),
     };
     done.map_err(failed)
 }
 
-fn svg_text(backend: &mut SVGBackend<'_>, s: &Shape, _: f64) -> Result<(), PlotError> {
-    let Shape::Text {
-        x,
-        y,
-        text,
-        size,
-        color,
-        align,
-        upright,
-    } = s
-    else {
-        return Ok(());
-    };
-    let h = match align {
+fn svg_text(backend: &mut SVGBackend<'_>, t: &Text, _: f64) -> Result<(), PlotError> {
+    let h = match t.align {
         Align::Start => HPos::Left,
         Align::Middle => HPos::Center,
         Align::End => HPos::Right,
     };
-    let mut style = TextStyle::from((FontFamily::SansSerif, size * PLOTTERS_EM, FontStyle::Normal))
-        .pos(Pos::new(h, VPos::Center));
+    let mut style = TextStyle::from((
+        FontFamily::SansSerif,
+        t.size * PLOTTERS_EM,
+        FontStyle::Normal,
+    ))
+    .pos(Pos::new(h, VPos::Center));
     style.color = BackendColor {
         alpha: 1.0,
-        rgb: (color.0, color.1, color.2),
+        rgb: (t.color.0, t.color.1, t.color.2),
     };
-    if *upright {
+    if t.upright {
         style = style.transform(FontTransform::Rotate270);
     }
     backend
-        .draw_text(text, &style, (x.round() as i32, y.round() as i32))
+        .draw_text(&t.text, &style, (t.x.round() as i32, t.y.round() as i32))
         .map_err(failed)
 }
 
 /// plotters' own text on bitmaps needs a font of the system, or drops the side bearings of the
 /// letters; so the glyphs are set here.
-fn bitmap_text(backend: &mut BitMapBackend<'_>, s: &Shape, k: f64) -> Result<(), PlotError> {
-    let Shape::Text {
-        x,
-        y,
-        text,
-        size,
-        color,
-        align,
-        upright,
-    } = s
-    else {
-        return Ok(());
-    };
+fn bitmap_text(backend: &mut BitMapBackend<'_>, t: &Text, k: f64) -> Result<(), PlotError> {
     let Some(font) = font::font() else {
         return Err(PlotError::Backend("the built-in font is broken".to_owned()));
     };
-    let em = size * k;
+    let em = t.size * k;
     let scale = font::scale(font, em);
     let scaled = font.as_scaled(scale);
-    let w = font::width(text, em);
-    let mut pen = match align {
+    let w = font::width(&t.text, em);
+    let mut pen = match t.align {
         Align::Start => 0.0,
         Align::Middle => -w / 2.0,
         Align::End => -w,
     } as f32;
     let base = (em * X_HEIGHT / 2.0) as f32;
-    let origin = (x * k, y * k);
+    let origin = (t.x * k, t.y * k);
     let mut last = None;
-    for c in text.chars() {
+    for c in t.text.chars() {
         let id = font.glyph_id(c);
         if let Some(l) = last {
             pen += scaled.kern(l, id);
@@ -223,14 +199,14 @@ fn bitmap_text(backend: &mut BitMapBackend<'_>, s: &Shape, k: f64) -> Result<(),
             ));
         });
         for (dx, dy, cover) in spots {
-            let (px, py) = if *upright {
+            let (px, py) = if t.upright {
                 (origin.0 + dy, origin.1 - dx)
             } else {
                 (origin.0 + dx, origin.1 + dy)
             };
             let color = BackendColor {
                 alpha: f64::from(cover.clamp(0.0, 1.0)),
-                rgb: (color.0, color.1, color.2),
+                rgb: (t.color.0, t.color.1, t.color.2),
             };
             let spot = (px.round() as i32, py.round() as i32);
             backend.draw_pixel(spot, color).map_err(failed)?;

@@ -39,13 +39,6 @@ pub enum Shape {
         /// Width.
         width: u32,
     },
-    /// A filled area with this outline.
-    Area {
-        /// The points.
-        points: Vec<(f64, f64)>,
-        /// Colour.
-        fill: Color,
-    },
     /// A filled circle.
     Dot {
         /// Middle.
@@ -57,23 +50,27 @@ pub enum Shape {
         /// Colour.
         fill: Color,
     },
-    /// A line of text, its height centred on `y`.
-    Text {
-        /// Place.
-        x: f64,
-        /// Middle of the small letters.
-        y: f64,
-        /// The words.
-        text: String,
-        /// Size of the font (em).
-        size: f64,
-        /// Colour.
-        color: Color,
-        /// Which side `x` (or `y` where it is upright) is.
-        align: Align,
-        /// Reads upwards.
-        upright: bool,
-    },
+    /// Words.
+    Text(Text),
+}
+
+/// A line of text, its height centred on `y`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text {
+    /// Place.
+    pub x: f64,
+    /// Middle of the small letters.
+    pub y: f64,
+    /// The words.
+    pub text: String,
+    /// Size of the font (em).
+    pub size: f64,
+    /// Colour.
+    pub color: Color,
+    /// Which side `x` (or `y` where it is upright) is.
+    pub align: Align,
+    /// Reads upwards.
+    pub upright: bool,
 }
 
 /// A picture.
@@ -90,11 +87,11 @@ pub struct Scene {
 /// Font sizes, pixels of an em.
 pub mod size {
     /// Heading of the picture.
-    pub const TITLE: f64 = 17.0;
+    pub(crate) const TITLE: f64 = 17.0;
     /// Names of axes, of bars, legend.
-    pub const LABEL: f64 = 13.0;
+    pub(crate) const LABEL: f64 = 13.0;
     /// Ticks, numbers in bars.
-    pub const SMALL: f64 = 11.5;
+    pub(crate) const SMALL: f64 = 11.5;
 }
 
 impl Scene {
@@ -110,12 +107,12 @@ impl Scene {
     }
 
     /// Draws a filled rectangle.
-    pub fn rect(&mut self, x: f64, y: f64, w: f64, h: f64, fill: Color) {
+    pub(crate) fn rect(&mut self, x: f64, y: f64, w: f64, h: f64, fill: Color) {
         self.shapes.push(Shape::Rect { x, y, w, h, fill });
     }
 
     /// Draws the outline of a rectangle, one pixel wide.
-    pub fn outline(&mut self, x: f64, y: f64, w: f64, h: f64, color: Color) {
+    pub(crate) fn outline(&mut self, x: f64, y: f64, w: f64, h: f64, color: Color) {
         let points = vec![(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)];
         self.line(points, color, 1);
     }
@@ -129,11 +126,6 @@ impl Scene {
         });
     }
 
-    /// Draws a filled area.
-    pub fn area(&mut self, points: Vec<(f64, f64)>, fill: Color) {
-        self.shapes.push(Shape::Area { points, fill });
-    }
-
     /// Draws a dot.
     pub fn dot(&mut self, x: f64, y: f64, r: f64, fill: Color) {
         self.shapes.push(Shape::Dot { x, y, r, fill });
@@ -145,8 +137,16 @@ impl Scene {
     }
 
     /// Writes in a colour.
-    pub fn text_in(&mut self, x: f64, y: f64, text: &str, size: f64, align: Align, color: Color) {
-        self.shapes.push(Shape::Text {
+    pub(crate) fn text_in(
+        &mut self,
+        x: f64,
+        y: f64,
+        text: &str,
+        size: f64,
+        align: Align,
+        color: Color,
+    ) {
+        self.shapes.push(Shape::Text(Text {
             x,
             y,
             text: text.to_owned(),
@@ -154,7 +154,7 @@ impl Scene {
             color,
             align,
             upright: false,
-        });
+        }));
     }
 
     /// Writes on a patch of paper, so that no grid line runs through the words.
@@ -171,7 +171,7 @@ impl Scene {
 
     /// Writes upwards, centred on `y`.
     pub fn upright(&mut self, x: f64, y: f64, text: &str, size: f64) {
-        self.shapes.push(Shape::Text {
+        self.shapes.push(Shape::Text(Text {
             x,
             y,
             text: text.to_owned(),
@@ -179,13 +179,13 @@ impl Scene {
             color: INK,
             align: Align::Middle,
             upright: true,
-        });
+        }));
     }
 
     /// All that is written, in the order of drawing.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.shapes.iter().filter_map(|s| match s {
-            Shape::Text { text, .. } => Some(text.as_str()),
+            Shape::Text(t) => Some(t.text.as_str()),
             _ => None,
         })
     }
@@ -198,7 +198,13 @@ impl Scene {
     }
 
     /// A legend: squares and names from `(x, y)`, broken at `right`. Returns the height.
-    pub fn legend(&mut self, x: f64, y: f64, right: f64, entries: &[(String, Color)]) -> f64 {
+    pub(crate) fn legend(
+        &mut self,
+        x: f64,
+        y: f64,
+        right: f64,
+        entries: &[(String, Color)],
+    ) -> f64 {
         let line = 22.0;
         let (mut at, mut down) = (x, 0.0);
         for (name, color) in entries {
@@ -219,7 +225,7 @@ impl Scene {
 }
 
 /// The height that [`Scene::legend`] will need.
-pub fn legend_height(x: f64, right: f64, entries: &[(String, Color)]) -> f64 {
+pub(crate) fn legend_height(x: f64, right: f64, entries: &[(String, Color)]) -> f64 {
     Scene {
         width: 0,
         height: 0,

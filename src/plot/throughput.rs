@@ -71,14 +71,9 @@ pub fn scene(m: &Migration, series: Option<&Throughput>, title: &str) -> Result<
         .ok_or_else(|| PlotError::Empty("no bytes over time are known".to_owned()))?;
     let mut scene = Scene::new(WIDTH, HEIGHT);
     scene.title(title);
-    let x = Axis {
-        low: from as f64 / 1e9,
-        high: to as f64 / 1e9,
-        from: 92.0,
-        to: f64::from(WIDTH) - 24.0,
-    };
+    let x = Axis::time((from, to), 92.0, f64::from(WIDTH) - 24.0);
     let (top, bottom) = (52.0, f64::from(HEIGHT) - 54.0);
-    axis::horizontal(&mut scene, &x, top, bottom, "seconds from the first packet");
+    axis::horizontal(&mut scene, &x, top, bottom, axis::SECONDS);
     panel(&mut scene, m, series, &x, (top, bottom));
     if let Some(t) = series.filter(|t| t.bin_ns > 0) {
         let words = format!("bins of {} ms", t.bin_ns as f64 / 1e6);

@@ -21,7 +21,7 @@ const LEFT: f64 = 134.0;
 /// # Errors
 /// No boundary is known.
 pub fn scene(m: &Migration, series: Option<&Throughput>, title: &str) -> Result<Scene, PlotError> {
-    let (from, to) = series::span(m)
+    let span = series::span(m)
         .ok_or_else(|| PlotError::Empty("no phase and no round is bounded".to_owned()))?;
     let rounds = m.transfer.as_ref().map_or(&[][..], |t| &t.rounds);
     let rows = m.phases.len() + usize::from(!rounds.is_empty()) + usize::from(m.pause.is_some());
@@ -30,23 +30,12 @@ pub fn scene(m: &Migration, series: Option<&Throughput>, title: &str) -> Result<
     let bottom = middle + 18.0 + PANEL;
     let mut scene = Scene::new(WIDTH, (bottom + 52.0) as u32);
     scene.title(title);
-    let x = Axis {
-        low: from as f64 / 1e9,
-        high: to as f64 / 1e9,
-        from: LEFT,
-        to: f64::from(WIDTH) - 76.0,
-    };
+    let x = Axis::time(span, LEFT, f64::from(WIDTH) - 76.0);
     // The grid goes behind everything.
     for (v, _) in x.ticks(8) {
         scene.line(vec![(x.at(v), top), (x.at(v), middle)], GRID, 1);
     }
-    axis::horizontal(
-        &mut scene,
-        &x,
-        middle + 18.0,
-        bottom,
-        "seconds from the first packet",
-    );
+    axis::horizontal(&mut scene, &x, middle + 18.0, bottom, axis::SECONDS);
     let mut row = Rows {
         scene: &mut scene,
         x,

@@ -68,7 +68,7 @@ pub fn pieces(report: &Report, detail: bool) -> Vec<Piece> {
 }
 
 /// The capture alone, without its heading.
-pub fn capture_pieces(report: &Report) -> Vec<Piece> {
+pub(crate) fn capture_pieces(report: &Report) -> Vec<Piece> {
     let mut out = vec![];
     capture(&report.capture, &mut out);
     out.retain(|p| !matches!(p, Piece::Heading(1, _)));
@@ -76,7 +76,7 @@ pub fn capture_pieces(report: &Report) -> Vec<Piece> {
 }
 
 /// One migration.
-pub fn migration_pieces(m: &Migration) -> Vec<Piece> {
+pub(crate) fn migration_pieces(m: &Migration) -> Vec<Piece> {
     let mut out = vec![];
     migration(m, true, &mut out);
     clean(out)

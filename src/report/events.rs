@@ -2,6 +2,8 @@
 
 pub(crate) mod cloud;
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use phasescope_parsers::libvirt::header::{MessageType, Status, program_name};
@@ -20,6 +22,30 @@ pub struct Ends {
     pub client: Endpoint,
     /// The other side.
     pub server: Endpoint,
+}
+
+/// The ends of the connections that are open, by number.
+#[derive(Debug, Default)]
+pub struct OpenConnections(HashMap<u64, Ends>);
+
+impl OpenConnections {
+    /// Keeps what an event says of them; returns where the event was seen.
+    pub fn take(&mut self, event: &Event) -> Option<Ends> {
+        match &event.kind {
+            Kind::Recognised(_, info) => {
+                let ends = Ends {
+                    client: info.client,
+                    server: info.server,
+                };
+                self.0.insert(info.id, ends);
+            }
+            Kind::Ended(_, info) => {
+                self.0.remove(&info.id);
+            }
+            _ => {}
+        }
+        event.flow.and_then(|(id, _)| self.0.get(&id).copied())
+    }
 }
 
 /// A name, and what there is to say, in the order of saying it; `None` for bookkeeping.

@@ -25,14 +25,19 @@ pub(super) struct Span {
     pub(super) facts: Map<String, Value>,
 }
 
-fn edge(facts: &mut Map<String, Value>, name: &str, b: &Boundary) {
-    facts.insert(format!("{name}.frame"), json!(b.frame));
-    facts.insert(format!("{name}.marker"), json!(b.marker));
-    let sure = b.certainty.name();
-    facts.insert(format!("{name}.certainty"), json!(sure));
-    if b.uncertainty_ns > 0 {
-        facts.insert(format!("{name}.uncertainty_ns"), json!(b.uncertainty_ns));
+/// What proves both ends.
+fn edges(start: &Boundary, end: &Boundary) -> Map<String, Value> {
+    let mut facts = Map::new();
+    for (name, b) in [("start", start), ("end", end)] {
+        facts.insert(format!("{name}.frame"), json!(b.frame));
+        facts.insert(format!("{name}.marker"), json!(b.marker));
+        let sure = b.certainty.name();
+        facts.insert(format!("{name}.certainty"), json!(sure));
+        if b.uncertainty_ns > 0 {
+            facts.insert(format!("{name}.uncertainty_ns"), json!(b.uncertainty_ns));
+        }
     }
+    facts
 }
 
 fn facts<const N: usize>(list: [(&str, Value); N]) -> Map<String, Value> {
@@ -49,108 +54,84 @@ fn offset(m: &Option<Moment>) -> Option<i64> {
 /// Phases, their steps, rounds, the pause, downtimes and calls whose both ends are known.
 pub(super) fn spans(m: &Migration) -> Vec<Span> {
     let mut out = vec![];
+    let mut span = |kind, name: &str, inside, (from, to): (i64, i64), facts| {
+        if to >= from {
+            let name = name.to_owned();
+            out.push(Span {
+                name,
+                kind,
+                inside,
+                from,
+                to,
+                facts,
+            });
+        }
+    };
     for p in &m.phases {
         if let (Some(a), Some(b)) = (&p.start, &p.end) {
-            let mut f = Map::new();
-            edge(&mut f, "start", a);
-            edge(&mut f, "end", b);
+            let mut facts = edges(a, b);
             if let Some(share) = p.share {
-                f.insert("share".to_owned(), json!(share));
+                facts.insert("share".to_owned(), json!(share));
             }
-            out.push(Span {
-                name: p.name.name().to_owned(),
-                kind: "phase",
-                inside: None,
-                from: a.offset_ns,
-                to: b.offset_ns,
-                facts: f,
-            });
+            let time = (a.offset_ns, b.offset_ns);
+            span("phase", p.name.name(), None, time, facts);
         }
     }
     for p in &m.phases {
         for s in &p.sub {
             if let (a, Some(b)) = (&s.start, &s.end) {
-                let mut f = Map::new();
-                edge(&mut f, "start", a);
-                edge(&mut f, "end", b);
-                out.push(Span {
-                    name: s.name.clone(),
-                    kind: "step",
-                    inside: Some(p.name.name()),
-                    from: a.offset_ns,
-                    to: b.offset_ns,
-                    facts: f,
-                });
+                let time = (a.offset_ns, b.offset_ns);
+                span("step", &s.name, Some(p.name.name()), time, edges(a, b));
             }
         }
     }
     for r in m.transfer.iter().flat_map(|t| &t.rounds) {
-        out.push(Span {
-            name: format!("round {}", r.index),
-            kind: "round",
-            inside: Some(PhaseName::Transfer.name()),
-            from: r.start_offset_ns,
-            to: r.end_offset_ns,
-            facts: facts([
-                ("pages", json!(r.pages)),
-                ("zero_pages", json!(r.zero_pages)),
-                ("bytes", json!(r.bytes)),
-                ("guest_stopped", json!(r.stopped)),
-                ("start.frame", json!(r.start_frame)),
-                ("end.frame", json!(r.end_frame)),
-            ]),
-        });
+        let facts = facts([
+            ("pages", json!(r.pages)),
+            ("zero_pages", json!(r.zero_pages)),
+            ("bytes", json!(r.bytes)),
+            ("guest_stopped", json!(r.stopped)),
+            ("start.frame", json!(r.start_frame)),
+            ("end.frame", json!(r.end_frame)),
+        ]);
+        let (name, time) = (
+            format!("round {}", r.index),
+            (r.start_offset_ns, r.end_offset_ns),
+        );
+        let inside = Some(PhaseName::Transfer.name());
+        span("round", &name, inside, time, facts);
     }
     if let Some(p) = &m.pause {
         let from = offset(&p.stop_earliest).or(offset(&p.stop_latest));
         let to = offset(&p.resume_latest).or(offset(&p.resume_earliest));
-        if let (Some(from), Some(to)) = (from, to) {
+        if let Some(time) = from.zip(to) {
             let limits = [("min_ns", json!(p.min_ns)), ("max_ns", json!(p.max_ns))];
-            out.push(Span {
-                name: "guest stopped".to_owned(),
-                kind: "pause",
-                inside: None,
-                from,
-                to,
-                facts: facts(limits),
-            });
+            span("pause", "guest stopped", None, time, facts(limits));
         }
     }
     for d in &m.downtime {
-        if let (Some(from), Some(to)) = (offset(&d.start), offset(&d.end)) {
-            out.push(Span {
-                name: format!("downtime by {}", d.method.describe().0),
-                kind: "downtime",
-                inside: None,
-                from,
-                to,
-                facts: facts([
-                    ("duration_ns", json!(d.duration_ns)),
-                    ("lost", json!(d.lost)),
-                    ("interval_ns", json!(d.interval_ns)),
-                    ("subject", json!(d.subject)),
-                ]),
-            });
+        if let Some(time) = offset(&d.start).zip(offset(&d.end)) {
+            let name = format!("downtime by {}", d.method.describe().0);
+            let facts = facts([
+                ("duration_ns", json!(d.duration_ns)),
+                ("lost", json!(d.lost)),
+                ("interval_ns", json!(d.interval_ns)),
+                ("subject", json!(d.subject)),
+            ]);
+            span("downtime", &name, None, time, facts);
         }
     }
     for c in &m.calls {
-        if let (Some(from), Some(to)) = (offset(&c.call), offset(&c.reply)) {
-            out.push(Span {
-                name: c.procedure.clone(),
-                kind: "call",
-                inside: None,
-                from,
-                to,
-                facts: facts([
-                    ("program", json!(c.program)),
-                    ("serial", json!(c.serial)),
-                    ("status", json!(c.status)),
-                    ("frame", json!(c.call.as_ref().map(|m| m.frame))),
-                ]),
-            });
+        if let Some(time) = offset(&c.call).zip(offset(&c.reply)) {
+            let facts = facts([
+                ("program", json!(c.program)),
+                ("serial", json!(c.serial)),
+                ("status", json!(c.status)),
+                ("frame", json!(c.call.as_ref().map(|m| m.frame))),
+            ]);
+            span("call", &c.procedure, None, time, facts);
         }
     }
-    out.retain(|s| s.to >= s.from);
     out
 }
 

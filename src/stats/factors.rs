@@ -1,13 +1,13 @@
 //! What was varied between runs: from a manifest, from the command line, from file names.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::path::Path;
 
-use polars::prelude::{AnyValue, CsvReadOptions, DataFrame, SerReader};
+use polars::prelude::{AnyValue, DataFrame};
 
 use super::StatsError;
 use super::runs::Run;
+use super::table::read_texts;
 
 /// Levels by factor.
 pub type Levels = BTreeMap<String, String>;
@@ -38,11 +38,7 @@ impl Manifest {
     /// # Errors
     /// It is no CSV, or has no column `file`.
     pub fn read(csv: &[u8]) -> Result<Self, StatsError> {
-        let frame = CsvReadOptions::default()
-            .with_has_header(true)
-            .with_infer_schema_length(Some(0))
-            .into_reader_with_file_handle(Cursor::new(csv.to_vec()))
-            .finish()?;
+        let frame = read_texts(csv)?;
         let column = |frame: &DataFrame, name: &str| -> Result<Vec<String>, StatsError> {
             let column = frame.column(name)?;
             (0..frame.height())

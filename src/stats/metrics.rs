@@ -120,7 +120,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Metrics that `downtime` alone may mean, the best first.
-pub const DOWNTIMES: [&str; 6] = [
+pub(crate) const DOWNTIMES: [&str; 6] = [
     "downtime.lost-echoes",
     "downtime.echo-gap",
     "downtime.path-switch",

@@ -1,12 +1,11 @@
 //! Printed tables: mean, deviation, interval and variation with the digits that were printed, and
 //! whether they agree with each other.
 
-use std::io::Cursor;
-
-use polars::prelude::{CsvReadOptions, DataFrame, SerReader};
+use polars::prelude::DataFrame;
 
 use super::StatsError;
 use super::interval::Interval;
+use super::table::read_texts;
 use crate::migration::PhaseName;
 use crate::plot::budget::{Bar, Part};
 
@@ -28,7 +27,7 @@ impl Printed {
     }
 
     /// Half a unit of its last digit: what rounding may have taken.
-    pub fn rounding(self) -> f64 {
+    pub(crate) fn rounding(self) -> f64 {
         0.5 * 10f64.powi(-(self.decimals.min(15) as i32))
     }
 }
@@ -110,18 +109,14 @@ const PHASES: [(&str, PhaseName); 8] = [
 ];
 
 /// The study's name of the total.
-pub const TOTAL: &str = "Total Migration Time";
+pub(crate) const TOTAL: &str = "Total Migration Time";
 
 /// Reads a table like the study's appendix A.
 ///
 /// # Errors
 /// It is no CSV, lacks a column, or holds something else than numbers.
 pub fn read(csv: &[u8]) -> Result<Vec<Cell>, StatsError> {
-    let frame = CsvReadOptions::default()
-        .with_has_header(true)
-        .with_infer_schema_length(Some(0))
-        .into_reader_with_file_handle(Cursor::new(csv.to_vec()))
-        .finish()?;
+    let frame = read_texts(csv)?;
     let column = |name: &str| texts(&frame, name);
     let (tables, flavors) = (column("table")?, column("flavor")?);
     let (loads, metrics) = (column("cpu_load_percent")?, column("metric")?);

@@ -120,7 +120,7 @@ fn scale(written: &str, unit: Unit) -> Option<f64> {
 
 impl Rule {
     /// Which of the differences it is about.
-    pub fn difference<'a>(&self, all: &'a [Difference]) -> Option<&'a Difference> {
+    pub(crate) fn difference<'a>(&self, all: &'a [Difference]) -> Option<&'a Difference> {
         let by_name = |name: &str| all.iter().find(|d| d.metric == name);
         if self.metric == "downtime" {
             DOWNTIMES

@@ -1,6 +1,9 @@
 //! polars frames: one row for each run and metric, and one for each group and metric.
 
-use polars::prelude::{AnyValue, Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
+use std::io::Cursor;
+
+use polars::prelude::{AnyValue, Column, CsvReadOptions, CsvWriter, DataFrame, NamedFrom};
+use polars::prelude::{SerReader, SerWriter, Series};
 use serde_json::{Map, Value, json};
 
 use super::StatsError;
@@ -166,6 +169,15 @@ pub fn unit(metric: &str) -> Unit {
     find(metric).map_or(Unit::Count, |m| m.unit)
 }
 
+/// CSV with a header, every column as text.
+pub(super) fn read_texts(csv: &[u8]) -> Result<DataFrame, StatsError> {
+    Ok(CsvReadOptions::default()
+        .with_has_header(true)
+        .with_infer_schema_length(Some(0))
+        .into_reader_with_file_handle(Cursor::new(csv.to_vec()))
+        .finish()?)
+}
+
 /// As CSV with a header.
 ///
 /// # Errors
@@ -295,7 +307,7 @@ pub fn grids(rows: &[Row], factors: &[String]) -> Vec<(String, Grid)> {
 }
 
 /// `flavor m1.small, load 25`.
-pub fn group_name(factors: &[String], levels: &[String]) -> String {
+pub(crate) fn group_name(factors: &[String], levels: &[String]) -> String {
     let parts: Vec<String> = factors
         .iter()
         .zip(levels)

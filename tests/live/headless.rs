@@ -12,7 +12,7 @@ use phasescope::live::view::{Load, View};
 use phasescope::report::trace::otlp;
 use serde_json::Value;
 
-use crate::{IDLE, Kept, folder, offline, path};
+use crate::{IDLE, Kept, TRACES, folder, offline, path};
 
 fn live(arguments: &[&str]) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_phasescope"));
@@ -34,14 +34,7 @@ fn of_type<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
 #[test]
 fn a_replay_tells_what_analyze_tells() {
     let report = folder("replay").join("report.json");
-    for name in [
-        "kvm/kvm-idle",
-        "kvm/kvm-loaded",
-        "kvm/kvm-repeat",
-        "kvm/kvm-postcopy",
-        "kvm/kvm-multifd",
-        "openstack/os-live-source",
-    ] {
+    for name in TRACES {
         let file = path(&format!("fixtures/{name}.pcap.zst"));
         let out = live(&["--headless", "--speed", "max", "--replay"])
             .arg(&file)

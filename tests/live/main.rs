@@ -20,6 +20,16 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// Traces that live capture must read as `analyze` does.
+const TRACES: [&str; 6] = [
+    "kvm/kvm-idle",
+    "kvm/kvm-loaded",
+    "kvm/kvm-repeat",
+    "kvm/kvm-postcopy",
+    "kvm/kvm-multifd",
+    "openstack/os-live-source",
+];
+
 const IDLE: &str = "fixtures/kvm/kvm-idle.pcap.zst";
 
 fn open(name: &str) -> Capture {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use phasescope::capture::{Capture, Format, Interface, LinkType, Options, write::Writer};
 use phasescope::report::Report;
 
-use crate::{Kept, folder, offline, path, skipped};
+use crate::{Kept, TRACES, folder, offline, path, skipped};
+
+const LOST: &str = "dpmi-measurement-frames-lost";
 
 /// A namespace with a cable in it, `out` to `tap`; gone when dropped.
 struct Net(String);
@@ -74,11 +76,24 @@ impl Net {
     }
 
     fn live_on(&self, arguments: &[&str]) -> Kept {
-        let mut c = self.command(env!("CARGO_BIN_EXE_phasescope"));
-        c.args(["live", "--headless"]);
-        let child = Kept(c.args(arguments).stdout(Stdio::null()).spawn().unwrap());
+        let child = self.start(arguments);
         self.wait_for("ip -d link show tap", "promiscuity 1");
         child
+    }
+
+    fn start(&self, arguments: &[&str]) -> Kept {
+        Kept(
+            self.headless(arguments)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    fn headless(&self, arguments: &[&str]) -> Command {
+        let mut c = self.command(env!("CARGO_BIN_EXE_phasescope"));
+        c.args(["live", "--headless"]).args(arguments);
+        c
     }
 
     /// Waits until a command says this. A device that is listened to is promiscuous.
@@ -134,17 +149,14 @@ fn terminate(mut child: Kept) {
 /// The fixture as tcpreplay reads it.
 fn plain(name: &str, folder: &Path) -> PathBuf {
     let file = folder.join("plain.pcap");
-    write_plain(Capture::open(&[path(name)]).unwrap(), &file);
-    file
-}
-
-fn write_plain(mut capture: Capture, file: &Path) {
-    let mut writer = Writer::create(file, Format::PcapNanos).unwrap();
+    let mut capture = Capture::open(&[path(name)]).unwrap();
+    let mut writer = Writer::create(&file, Format::PcapNanos).unwrap();
     let interface = ethernet();
     while let Some(frame) = capture.next_frame().unwrap() {
         writer.frame(&frame, std::iter::once(&interface)).unwrap();
     }
     writer.finish().unwrap();
+    file
 }
 
 fn ethernet() -> Interface {
@@ -166,14 +178,7 @@ fn the_live_report_is_the_offline_one() {
         return;
     };
     let folder = folder("wire");
-    for name in [
-        "kvm/kvm-idle",
-        "kvm/kvm-loaded",
-        "kvm/kvm-repeat",
-        "kvm/kvm-postcopy",
-        "kvm/kvm-multifd",
-        "openstack/os-live-source",
-    ] {
+    for name in TRACES {
         let fixture = format!("fixtures/{name}.pcap.zst");
         let trace = plain(&fixture, &folder);
         let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
@@ -305,28 +310,24 @@ fn several_devices_are_one_capture() {
     assert!(!live.migrations.is_empty());
     assert_eq!(live.capture.connections, 2);
     // pcap has one interface.
-    let words = net
-        .command(env!("CARGO_BIN_EXE_phasescope"))
-        .args([
-            "live",
-            "--headless",
-            "-i",
-            "tap",
-            "-i",
-            "tap2",
-            "-w",
-            "x.pcap",
-        ])
-        .output()
-        .unwrap();
+    let said = |arguments: &[&str]| net.headless(arguments).output().unwrap();
+    let words = said(&["-i", "tap", "-i", "tap2", "-w", "x.pcap"]);
     assert_eq!(words.status.code(), Some(2), "{words:?}");
-    let words = net
-        .command(env!("CARGO_BIN_EXE_phasescope"))
-        .args(["live", "--headless", "-i", "tap", "-i", "nothing"])
-        .output()
-        .unwrap();
+    let words = said(&["-i", "tap", "-i", "nothing"]);
     assert_eq!(words.status.code(), Some(1), "{words:?}");
     assert!(String::from_utf8_lossy(&words.stderr).contains("nothing: "));
+}
+
+/// Packets inside the packets of a DPMI stream, and their bytes.
+fn carried(stream: PathBuf) -> (u64, u64) {
+    let inside = Options { dpmi_inside: true };
+    let mut capture = Capture::open_with(&[stream], inside).unwrap();
+    let (mut packets, mut bytes) = (0, 0);
+    while let Some(frame) = capture.next_frame().unwrap() {
+        packets += 1;
+        bytes += u64::from(frame.wire_len);
+    }
+    (packets, bytes)
 }
 
 /// A datagram around the payload, as a router sends it on.
@@ -384,30 +385,16 @@ fn a_dpmi_stream_to_a_group() {
     writer.finish().unwrap();
     assert!(sent > 1);
     let report = folder.join("report.json");
-    let mut c = net.command(env!("CARGO_BIN_EXE_phasescope"));
-    c.args([
-        "live",
-        "--headless",
-        "--dpmi",
-        "udp://239.0.0.1:2064",
-        "--report",
-    ]);
-    let child = Kept(c.arg(&report).stdout(Stdio::null()).spawn().unwrap());
+    let r = report.to_str().unwrap();
+    let child = net.start(&["--dpmi", "udp://239.0.0.1:2064", "--report", r]);
     net.wait_for("ip maddress show dev tap", "239.0.0.1");
     net.replay(&file, &["--mbps=10"]);
     terminate(child);
-    let inside = Options { dpmi_inside: true };
-    let mut expected = Capture::open_with(&[stream], inside).unwrap();
-    let (mut packets, mut bytes) = (0, 0);
-    while let Some(frame) = expected.next_frame().unwrap() {
-        packets += 1;
-        bytes += u64::from(frame.wire_len);
-    }
     let live = read(&report).capture;
+    let (packets, bytes) = carried(stream);
     assert_eq!((live.packets, live.bytes), (packets, bytes));
     assert_eq!(live.files, ["dpmi udp://239.0.0.1:2064"]);
-    let lost = "dpmi-measurement-frames-lost";
-    assert!(!live.health.oddities.contains_key(lost));
+    assert!(!live.health.oddities.contains_key(LOST));
 }
 
 #[test]
@@ -444,23 +431,12 @@ fn a_dpmi_stream_over_ethernet() {
     let child = net.live_on(&["--dpmi", &address, "--report", r]);
     net.replay(&stream, &["--mbps=10"]);
     terminate(child);
-    let inside = Options { dpmi_inside: true };
-    let mut expected = Capture::open_with(&[stream], inside).unwrap();
-    let (mut packets, mut bytes) = (0, 0);
-    while let Some(frame) = expected.next_frame().unwrap() {
-        packets += 1;
-        bytes += u64::from(frame.wire_len);
-    }
     let live = read(&report).capture;
+    let (packets, bytes) = carried(stream);
     assert!(packets > 0);
     assert_eq!((live.packets, live.bytes), (packets, bytes));
     assert_eq!(live.format, "dpmi");
-    assert!(
-        !live
-            .health
-            .oddities
-            .contains_key("dpmi-measurement-frames-lost")
-    );
+    assert!(!live.health.oddities.contains_key(LOST));
 }
 
 #[test]
@@ -497,13 +473,7 @@ fn types_of_time_stamps() {
     let Some(net) = Net::new("stamps") else {
         return;
     };
-    let run = |arguments: &[&str]| {
-        let mut c = net.command(env!("CARGO_BIN_EXE_phasescope"));
-        c.args(["live", "--headless"])
-            .args(arguments)
-            .output()
-            .unwrap()
-    };
+    let run = |arguments: &[&str]| net.headless(arguments).output().unwrap();
     // A virtual cable has no clock of its own.
     let out = run(&["-i", "tap", "-i", "any", "-J"]);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();

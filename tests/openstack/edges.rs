@@ -1,8 +1,9 @@
 //! Made captures at the edges of what a migration can be.
 
-use phasescope::migration::{Migration, OutcomeKind, PhaseName, Technique};
-use serde_json::json;
+use phasescope::migration::{Boundary, Migration, OutcomeKind, PhaseName, Technique};
+use serde_json::{Value, json};
 
+use super::phase;
 use super::wire::*;
 
 const SHELL: End = (SOURCE, 50_000);
@@ -13,20 +14,56 @@ fn only(wire: &Wire) -> Migration {
     report.migrations.remove(0)
 }
 
+fn two(wire: &Wire) -> [Migration; 2] {
+    let all = wire.report().migrations;
+    all.try_into()
+        .unwrap_or_else(|m: Vec<_>| panic!("{}", m.len()))
+}
+
 fn names(m: &Migration) -> Vec<&'static str> {
     m.phases.iter().map(|p| p.name.name()).collect()
 }
 
-fn start(m: &Migration, name: PhaseName) -> (&str, i64) {
-    let p = m.phases.iter().find(|p| p.name == name).unwrap();
-    let b = p.start.as_ref().unwrap();
+fn told(boundary: Option<&Boundary>) -> (&str, i64) {
+    let b = boundary.unwrap();
     (&b.marker, b.offset_ns / 1_000_000)
 }
 
+fn start(m: &Migration, name: PhaseName) -> (&str, i64) {
+    told(phase(m, name).start.as_ref())
+}
+
 fn end(m: &Migration, name: PhaseName) -> (&str, i64) {
-    let p = m.phases.iter().find(|p| p.name == name).unwrap();
-    let b = p.end.as_ref().unwrap();
-    (&b.marker, b.offset_ns / 1_000_000)
+    told(phase(m, name).end.as_ref())
+}
+
+/// An RPC of the first request, about the first guest.
+fn of_first(method: &str, id: Option<&str>) -> Value {
+    rpc(method, id, "req-1", instance(VM1))
+}
+
+/// The request for an action on the first guest, and its answer.
+fn act(w: &mut Wire, at: (u64, u64), body: &Value, status: u16, request: &str) {
+    let path = format!("/v2.1/servers/{VM1}/action");
+    let request = format!("x-compute-request-id: {request}\r\n");
+    w.http(
+        at,
+        SHELL,
+        8774,
+        &post(&path, Some(TOKEN), &body.to_string()),
+        &answer(status, &request, ""),
+    );
+}
+
+/// Another request ends the first guest's migration: joined by the server in its path.
+fn abort(w: &mut Wire, at: (u64, u64)) {
+    w.http(
+        at,
+        SHELL,
+        8774,
+        &format!("DELETE /v2.1/servers/{VM1}/migrations/5 HTTP/1.1\r\nHost: c\r\n\r\n"),
+        &answer(202, "x-compute-request-id: req-9\r\n", ""),
+    );
 }
 
 fn noted(m: &Migration, word: &str) -> bool {
@@ -104,10 +141,7 @@ fn one_token_for_several_at_once() {
     // Interleaved.
     w.run(1200, VM1, "req-1", "a");
     w.run(1205, VM2, "req-2", "b");
-    let report = w.report();
-    let [a, b] = &report.migrations[..] else {
-        panic!("{}", report.migrations.len());
-    };
+    let [a, b] = &two(&w);
     assert_eq!(
         (authentication(a), authentication(b)),
         (Some("issued"), Some("shared"))
@@ -127,10 +161,7 @@ fn the_same_instance_again() {
     w.run(1200, VM1, "req-1", "a");
     w.ask(2000, SHELL, TOKEN, VM1, "req-2");
     w.run(2100, VM1, "req-2", "b");
-    let report = w.report();
-    let [a, b] = &report.migrations[..] else {
-        panic!("{}", report.migrations.len());
-    };
+    let [a, b] = &two(&w);
     assert_eq!(end(a, PhaseName::PostMigration).1, 1400);
     assert_eq!(start(b, PhaseName::Initialization).1, 2000);
 }
@@ -180,12 +211,7 @@ fn refused_by_the_interface() {
 fn refused_by_a_check() {
     let mut w = wire();
     w.ask(1100, SHELL, TOKEN, VM1, "req-1");
-    let check = rpc(
-        "check_can_live_migrate_source",
-        Some("c1"),
-        "req-1",
-        instance(VM1),
-    );
+    let check = of_first("check_can_live_migrate_source", Some("c1"));
     w.deliver(1200, SOURCE, "compute.src", &check);
     w.publish(
         1210,
@@ -231,12 +257,8 @@ fn the_destination_fails() {
     w.publish(1310, SOURCE, "conductor", &save("s", "req-1", VM1, "error"));
     let m = only(&w);
     assert_eq!(m.outcome.result, OutcomeKind::Failed);
+    assert_eq!(names(&m), ["initialization"]);
     assert!(m.outcome.reason.unwrap().contains("DestinationDiskExists"));
-    assert_eq!(names_of_failed(&w), ["initialization"]);
-}
-
-fn names_of_failed(w: &Wire) -> Vec<&'static str> {
-    names(&only(w))
 }
 
 #[test]
@@ -250,20 +272,8 @@ fn aborted_and_rolled_back() {
         "conductor",
         &save("s1", "req-1", VM1, "running"),
     );
-    // Another request: joined by the server in its path.
-    w.http(
-        (1400, 1420),
-        SHELL,
-        8774,
-        &format!("DELETE /v2.1/servers/{VM1}/migrations/5 HTTP/1.1\r\nHost: c\r\n\r\n"),
-        &answer(202, "x-compute-request-id: req-9\r\n", ""),
-    );
-    let rollback = rpc(
-        "rollback_live_migration_at_destination",
-        None,
-        "req-1",
-        instance(VM1),
-    );
+    abort(&mut w, (1400, 1420));
+    let rollback = of_first("rollback_live_migration_at_destination", None);
     w.publish(1500, SOURCE, "compute.dst", &rollback);
     w.publish(
         1600,
@@ -281,15 +291,9 @@ fn aborted_and_rolled_back() {
 #[test]
 fn a_cold_migration_is_said_to_be_one() {
     let mut w = wire();
-    let body = json!({"migrate": {"host": "dst"}}).to_string();
-    w.http(
-        (1100, 1110),
-        SHELL,
-        8774,
-        &post(&format!("/v2.1/servers/{VM1}/action"), Some(TOKEN), &body),
-        &answer(202, "x-compute-request-id: req-1\r\n", ""),
-    );
-    let resize = rpc("resize_instance", None, "req-1", instance(VM1));
+    let body = json!({"migrate": {"host": "dst"}});
+    act(&mut w, (1100, 1110), &body, 202, "req-1");
+    let resize = of_first("resize_instance", None);
     w.deliver(1200, SOURCE, "compute.src", &resize);
     let m = only(&w);
     assert_eq!(m.technique, Technique::Offline);
@@ -309,12 +313,7 @@ fn as_in_juno() {
         "_unique_id": "r2"});
     w.deliver(1300, SOURCE, "reply_1", &first);
     w.deliver(1310, SOURCE, "reply_1", &second);
-    let post = rpc(
-        "post_live_migration_at_destination",
-        None,
-        "req-1",
-        instance(VM1),
-    );
+    let post = of_first("post_live_migration_at_destination", None);
     w.publish(1400, SOURCE, "compute.dst", &post);
     let notice = json!({"event_type": "compute.instance.live_migration._post.end",
         "publisher_id": "compute.src", "priority": "INFO", "_unique_id": "n1",
@@ -393,12 +392,7 @@ fn the_wait_for_the_network() {
         &save("s1", "req-1", VM1, "running"),
     );
     let m = only(&w);
-    let init = m
-        .phases
-        .iter()
-        .find(|p| p.name == PhaseName::Initialization);
-    let wait = init
-        .unwrap()
+    let wait = phase(&m, PhaseName::Initialization)
         .sub
         .iter()
         .find(|s| s.name == "vif-wait")
@@ -447,10 +441,7 @@ fn polling_is_no_lookup_of_the_next_one() {
     w.run(1200, VM1, "req-1", "a");
     w.ask(2000, SHELL, TOKEN, VM1, "req-2");
     w.run(2100, VM1, "req-2", "b");
-    let report = w.report();
-    let [a, b] = &report.migrations[..] else {
-        panic!("{}", report.migrations.len());
-    };
+    let [a, b] = &two(&w);
     assert_eq!(start(a, PhaseName::Initialization).1, 1100);
     assert_eq!(start(b, PhaseName::Initialization).1, 2000);
     assert_eq!(
@@ -463,27 +454,14 @@ fn polling_is_no_lookup_of_the_next_one() {
 #[test]
 fn a_confirmed_resize_is_one() {
     let mut w = wire();
-    let body = json!({"resize": {"flavorRef": "2"}}).to_string();
-    let action = format!("/v2.1/servers/{VM1}/action");
-    w.http(
-        (1100, 1110),
-        SHELL,
-        8774,
-        &post(&action, Some(TOKEN), &body),
-        &answer(202, "x-compute-request-id: req-1\r\n", ""),
-    );
-    let resize = rpc("resize_instance", None, "req-1", instance(VM1));
+    let body = json!({"resize": {"flavorRef": "2"}});
+    act(&mut w, (1100, 1110), &body, 202, "req-1");
+    let resize = of_first("resize_instance", None);
     w.deliver(1200, SOURCE, "compute.src", &resize);
-    let finish = rpc("finish_resize", None, "req-1", instance(VM1));
+    let finish = of_first("finish_resize", None);
     w.publish(1300, SOURCE, "compute.dst", &finish);
-    let body = json!({"confirmResize": null}).to_string();
-    w.http(
-        (2100, 2110),
-        SHELL,
-        8774,
-        &post(&action, Some(TOKEN), &body),
-        &answer(204, "x-compute-request-id: req-2\r\n", ""),
-    );
+    let body = json!({"confirmResize": null});
+    act(&mut w, (2100, 2110), &body, 204, "req-2");
     let confirm = rpc("confirm_resize", None, "req-2", instance(VM1));
     w.deliver(2200, SOURCE, "compute.src", &confirm);
     let m = only(&w);
@@ -496,13 +474,7 @@ fn a_confirmed_resize_is_one() {
 fn an_abort_that_came_too_late() {
     let mut w = wire();
     w.run(1200, VM1, "req-1", "a");
-    w.http(
-        (1390, 1395),
-        SHELL,
-        8774,
-        &format!("DELETE /v2.1/servers/{VM1}/migrations/5 HTTP/1.1\r\nHost: c\r\n\r\n"),
-        &answer(202, "x-compute-request-id: req-9\r\n", ""),
-    );
+    abort(&mut w, (1390, 1395));
     assert_eq!(only(&w).outcome.result, OutcomeKind::Completed);
 }
 
@@ -515,12 +487,7 @@ fn the_conductor_tries_again() {
         (1130, "c1", Some("MigrationPreCheckError")),
         (1160, "c2", None),
     ] {
-        let check = rpc(
-            "check_can_live_migrate_source",
-            Some(id),
-            "req-1",
-            instance(VM1),
-        );
+        let check = of_first("check_can_live_migrate_source", Some(id));
         w.deliver(at, SOURCE, "compute.src", &check);
         w.publish(at + 10, SOURCE, "reply_1", &reply(id, failure));
     }
@@ -581,15 +548,10 @@ fn another_topic_and_names_with_dots() {
     args["dest"] = json!("dst.cell-1.example");
     let live = rpc("live_migration", None, "req-1", args);
     w.deliver(1200, SOURCE, "compute-alt.src.cell-1.example", &live);
-    let pre = rpc("pre_live_migration", Some("p"), "req-1", instance(VM1));
+    let pre = of_first("pre_live_migration", Some("p"));
     w.publish(1220, SOURCE, "compute-alt.dst.cell-1.example", &pre);
     w.deliver(1300, SOURCE, "reply_host:nova-compute:1", &reply("p", None));
-    let post = rpc(
-        "post_live_migration_at_destination",
-        Some("q"),
-        "req-1",
-        instance(VM1),
-    );
+    let post = of_first("post_live_migration_at_destination", Some("q"));
     w.publish(1400, SOURCE, "compute-alt.dst.cell-1.example", &post);
     w.deliver(1450, SOURCE, "reply_host:nova-compute:1", &reply("q", None));
     let m = only(&w);

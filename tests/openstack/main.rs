@@ -12,7 +12,12 @@ use std::path::PathBuf;
 
 use phasescope::analysis;
 use phasescope::capture::Capture;
+use phasescope::migration::{Migration, Phase, PhaseName};
 use phasescope::report::Report;
+
+pub(crate) fn phase(m: &Migration, name: PhaseName) -> &Phase {
+    m.phases.iter().find(|p| p.name == name).unwrap()
+}
 
 pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -2,11 +2,11 @@
 
 use phasescope::migration::openstack::{Account, RpcCall};
 use phasescope::migration::{
-    Boundary, Certainty, Driver, Migration, Moment, OutcomeKind, Phase, PhaseName,
+    Boundary, Certainty, Driver, Migration, Moment, OutcomeKind, PhaseName,
 };
 use serde_json::Value;
 
-use super::{path, report_of};
+use super::{path, phase, report_of};
 
 const SOURCE: &str = "os-live-source.pcap.zst";
 const SWITCH: &str = "os-live-switch.pcap.zst";
@@ -30,10 +30,6 @@ fn ns(time: &str) -> i64 {
 
 fn int(v: &Value) -> i64 {
     v.as_i64().unwrap()
-}
-
-fn phase(m: &Migration, name: PhaseName) -> &Phase {
-    m.phases.iter().find(|p| p.name == name).unwrap()
 }
 
 fn edge(b: &Option<Boundary>) -> i64 {

@@ -6,11 +6,9 @@ use std::io::Cursor;
 
 use phasescope::analysis;
 use phasescope::capture::Capture;
-use phasescope::migration::{
-    Boundary, Certainty, Driver, Migration, OutcomeKind, Phase, PhaseName,
-};
+use phasescope::migration::{Boundary, Certainty, Driver, Migration, OutcomeKind, PhaseName};
 
-use super::{path, report_of};
+use super::{path, phase, report_of};
 
 const SOURCE: &str = "os-live-source.pcap.zst";
 const SWITCH: &str = "os-live-switch.pcap.zst";
@@ -101,10 +99,6 @@ fn veiled(file: &str, ports: &[u16]) -> Migration {
 
 fn plain(file: &str) -> Migration {
     report_of(&[path(file)]).migrations.remove(0)
-}
-
-fn phase(m: &Migration, name: PhaseName) -> &Phase {
-    m.phases.iter().find(|p| p.name == name).unwrap()
 }
 
 /// Inferred, and no farther from the truth than it says.

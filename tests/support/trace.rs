@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::PacketBuilder;
-use phasescope::capture::Capture;
+use phasescope::capture::{Capture, Frame};
+use phasescope::scrub::{Summary, scrub};
 
 /// Largest payload of a segment.
 const SEGMENT: usize = 1448;
@@ -171,6 +172,17 @@ impl Trace {
             out.extend(frame);
         }
         out
+    }
+
+    /// A scrubbed copy of a capture.
+    pub fn scrubbed(mut capture: Capture, thin: bool) -> (Self, Summary) {
+        let mut frames = Vec::new();
+        let keep = |_: &Capture, f: &Frame<'_>| {
+            frames.push((f.time.nanos() - START, f.data.to_vec()));
+            Ok(())
+        };
+        let summary = scrub(&mut capture, thin, keep, |_| true).expect("scrubs");
+        (Self { frames }, summary)
     }
 
     /// The capture, open.

@@ -55,7 +55,7 @@ pub struct ContentHeader {
 
 /// The properties in the order of the wire: mask of the flag and type of the
 /// value (o octet, L 64 bits, s short string, F table).
-pub(crate) const PROPERTIES: [(u16, Property, u8); 14] = [
+const PROPERTIES: [(u16, Property, u8); 14] = [
     (0x8000, Property::ContentType, b's'),
     (0x4000, Property::ContentEncoding, b's'),
     (0x2000, Property::Headers, b'F'),
@@ -92,7 +92,7 @@ pub(crate) enum Property {
 }
 
 /// A property's value in the payload: strings and tables without length.
-pub(crate) fn value(kind: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
+fn value(kind: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     type Error<'a> = nom::error::Error<&'a [u8]>;
     match kind {
         b'o' => take::<_, _, Error<'_>>(1_usize)(input).ok(),
@@ -100,6 +100,23 @@ pub(crate) fn value(kind: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
         b's' => length_data(be_u8::<_, Error<'_>>).parse(input).ok(),
         _ => length_data(be_u32::<_, Error<'_>>).parse(input).ok(),
     }
+}
+
+/// Gives the properties that there are, with their kinds, up to the first that does not fit;
+/// returns what is behind them.
+pub(crate) fn properties<'a>(
+    flags: u16,
+    mut rest: &'a [u8],
+    mut give: impl FnMut(Property, u8, &'a [u8]),
+) -> &'a [u8] {
+    for (_, property, kind) in PROPERTIES.iter().filter(|(mask, ..)| flags & mask != 0) {
+        let Some((after, found)) = value(*kind, rest) else {
+            break;
+        };
+        rest = after;
+        give(*property, *kind, found);
+    }
+    rest
 }
 
 /// Class, body size, flags and the bytes of the properties.
@@ -148,22 +165,13 @@ impl Properties {
 /// are left out.
 #[must_use]
 pub(super) fn decode(payload: &[u8]) -> Option<ContentHeader> {
-    let (class, body_size, flags, mut rest) = fixed(payload)?;
-    let mut properties = Properties::default();
-    for (mask, property, kind) in PROPERTIES {
-        if flags & mask == 0 {
-            continue;
-        }
-        let Some((after, found)) = value(kind, rest) else {
-            break;
-        };
-        rest = after;
-        properties.set(property, found);
-    }
+    let (class, body_size, flags, rest) = fixed(payload)?;
+    let mut kept = Properties::default();
+    properties(flags, rest, |property, _, found| kept.set(property, found));
     Some(ContentHeader {
         class,
         body_size,
-        properties,
+        properties: kept,
     })
 }
 

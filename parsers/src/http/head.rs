@@ -1,7 +1,7 @@
 //! Heads of HTTP/1.1 messages (RFC 9112, sections 2 to 5).
 
+use crate::BLANK;
 use crate::json::is_identifier;
-use crate::openstack::redact::BLANK;
 use crate::openstack::{classify, is_kept};
 
 /// Longest head, from the start line to the empty line.

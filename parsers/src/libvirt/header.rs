@@ -81,7 +81,7 @@ pub enum MessageType {
 impl MessageType {
     /// From the number on the wire.
     #[must_use]
-    pub const fn from_wire(number: u32) -> Option<Self> {
+    pub(crate) const fn from_wire(number: u32) -> Option<Self> {
         Some(match number {
             0 => Self::Call,
             1 => Self::Reply,
@@ -92,32 +92,6 @@ impl MessageType {
             6 => Self::StreamHole,
             _ => return None,
         })
-    }
-
-    /// libvirt's name of it, as Wireshark's plugin prints it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Call => "CALL",
-            Self::Reply => "REPLY",
-            Self::Message => "MESSAGE",
-            Self::Stream => "STREAM",
-            Self::CallWithFds => "CALL_WITH_FDS",
-            Self::ReplyWithFds => "REPLY_WITH_FDS",
-            Self::StreamHole => "STREAM_HOLE",
-        }
-    }
-
-    /// Whether this opens an exchange.
-    #[must_use]
-    pub const fn is_call(self) -> bool {
-        matches!(self, Self::Call | Self::CallWithFds)
-    }
-
-    /// Whether this answers a call.
-    #[must_use]
-    pub const fn is_reply(self) -> bool {
-        matches!(self, Self::Reply | Self::ReplyWithFds)
     }
 }
 
@@ -135,23 +109,13 @@ pub enum Status {
 impl Status {
     /// From the number on the wire.
     #[must_use]
-    pub const fn from_wire(number: u32) -> Option<Self> {
+    pub(crate) const fn from_wire(number: u32) -> Option<Self> {
         Some(match number {
             0 => Self::Ok,
             1 => Self::Error,
             2 => Self::Continue,
             _ => return None,
         })
-    }
-
-    /// libvirt's name of it, as Wireshark's plugin prints it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Error => "ERROR",
-            Self::Continue => "CONTINUE",
-        }
     }
 }
 

@@ -167,7 +167,7 @@ impl Value {
 
     /// An integer of any type that fits.
     #[must_use]
-    pub fn to_i32(&self) -> Option<i32> {
+    pub(crate) fn to_i32(&self) -> Option<i32> {
         match *self {
             Self::Int(value) => Some(value),
             Self::Uint(value) => i32::try_from(value).ok(),

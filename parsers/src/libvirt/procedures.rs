@@ -29,13 +29,9 @@ pub fn name(program: u32, procedure: i32) -> Option<&'static str> {
 
 /// Keepalive: "are you there".
 pub const KEEPALIVE_PING: i32 = 1;
-/// Keepalive: "yes".
-pub const KEEPALIVE_PONG: i32 = 2;
 
 /// Open a hypervisor connection.
 pub const CONNECT_OPEN: i32 = 1;
-/// Close it.
-pub const CONNECT_CLOSE: i32 = 2;
 /// Ask for the host name.
 pub const CONNECT_GET_HOSTNAME: i32 = 59;
 /// Ask for one feature (libvirt, `src/libvirt_internal.h`, `VIR_DRV_FEATURE_…`).
@@ -48,14 +44,6 @@ pub const DOMAIN_MIGRATE_PERFORM: i32 = 62;
 pub const DOMAIN_MIGRATE_FINISH: i32 = 63;
 /// Ask for the authentication methods.
 pub const AUTH_LIST: i32 = 66;
-/// Ask for the SASL mechanisms.
-pub const AUTH_SASL_INIT: i32 = 67;
-/// First SASL exchange; holds credentials.
-pub const AUTH_SASL_START: i32 = 68;
-/// Further SASL exchange; holds credentials.
-pub const AUTH_SASL_STEP: i32 = 69;
-/// Authenticate through polkit.
-pub const AUTH_POLKIT: i32 = 70;
 /// Lifecycle event, old form.
 pub const DOMAIN_EVENT_LIFECYCLE: i32 = 107;
 /// Prepare, protocol 2.
@@ -104,10 +92,6 @@ pub const DOMAIN_MIGRATE_CONFIRM3_PARAMS: i32 = 307;
 pub const DOMAIN_EVENT_CALLBACK_LIFECYCLE: i32 = 318;
 /// A pre-copy round has begun.
 pub const DOMAIN_EVENT_CALLBACK_MIGRATION_ITERATION: i32 = 359;
-/// Ask to be told when the hypervisor connection closes.
-pub const CONNECT_REGISTER_CLOSE_CALLBACK: i32 = 360;
-/// Withdraw that.
-pub const CONNECT_UNREGISTER_CLOSE_CALLBACK: i32 = 361;
 /// A job has ended, with its statistics.
 pub const DOMAIN_EVENT_CALLBACK_JOB_COMPLETED: i32 = 363;
 /// Switch to post-copy.

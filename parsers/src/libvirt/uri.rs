@@ -3,8 +3,7 @@
 //! Source: libvirt, `src/qemu/qemu_migration.c` (`qemuMigrationDstPrepareDirect` makes
 //! `tcp:host:port`, and reads the forms with slashes) and `src/util/viruri.c`.
 
-/// What can stand instead of a blanked byte.
-const BLANK: u8 = b'x';
+use crate::BLANK;
 
 /// A URI taken apart as far as an address needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,8 +7,7 @@ use std::{ops::Range, str};
 
 use memchr::{memchr, memmem};
 
-/// What stands instead of a blanked byte.
-const BLANK: u8 = b'x';
+use crate::BLANK;
 
 /// Deepest nesting of elements; a domain's XML needs about ten.
 const MAX_DEPTH: usize = 64;

@@ -57,7 +57,7 @@ pub const OPT_SET_META_CONTEXT: u32 = 10;
 pub(crate) const REP_ACK: u32 = 1;
 
 /// Name of an option; empty where unknown.
-pub fn option_name(number: u32) -> &'static str {
+pub(crate) fn option_name(number: u32) -> &'static str {
     OPTIONS
         .iter()
         .find(|(n, _)| *n == number)
@@ -98,20 +98,6 @@ impl Command {
             7 => Self::BlockStatus,
             _ => return None,
         })
-    }
-
-    /// Name without `NBD_CMD_`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "READ",
-            Self::Write => "WRITE",
-            Self::Disc => "DISC",
-            Self::Flush => "FLUSH",
-            Self::Trim => "TRIM",
-            Self::Cache => "CACHE",
-            Self::WriteZeroes => "WRITE_ZEROES",
-            Self::BlockStatus => "BLOCK_STATUS",
-        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::fields;
 use super::redact_json::{blank, redact_json};
-use crate::amqp::payload::{PROPERTIES, Property, Value, arguments, fixed, numbers, value};
+use crate::BLANK;
+use crate::amqp::payload::{Property, Value, arguments, fixed, numbers, properties};
 use crate::amqp::{lookup, table};
 use crate::http::head::{
     Field, Framing, announces_token, field, head_length, is_parameter, parse, path_start, printable,
@@ -18,8 +19,6 @@ use crate::http::{Hash, MAX_BODY, MAX_HEAD, MAX_HEADERS, Method, Side};
 use crate::json::{Rules, is_identifier};
 use crate::oslo;
 
-/// In place of text that is not on an allow list.
-pub const BLANK: u8 = b'x';
 /// In place of text whose key is on an allow list and whose shape is not:
 /// no identifier has it.
 pub const REFUSED: u8 = b'*';
@@ -191,18 +190,11 @@ fn tail(signature: &str) -> usize {
 /// Redacts the payload of a content header frame.
 pub fn redact_amqp_header(payload: &mut [u8], _hash: Hash<'_>) {
     let copy = payload.to_vec();
-    let Some((_, _, flags, mut rest)) = fixed(&copy) else {
+    let Some((_, _, flags, rest)) = fixed(&copy) else {
         payload.fill(0);
         return;
     };
-    for (mask, property, kind) in PROPERTIES {
-        if flags & mask == 0 {
-            continue;
-        }
-        let Some((after, found)) = value(kind, rest) else {
-            break;
-        };
-        rest = after;
+    let rest = properties(flags, rest, |property, kind, found| {
         let range = range_of(&copy, found);
         match (kind, property) {
             (b'F', _) => redact_table(payload, &copy, found, MAX_DEPTH),
@@ -210,7 +202,7 @@ pub fn redact_amqp_header(payload: &mut [u8], _hash: Hash<'_>) {
             (b's', _) if !is_text(found) => fill(payload, range, REFUSED),
             _ => {}
         }
-    }
+    });
     fill(payload, range_of(&copy, rest), 0);
 }
 

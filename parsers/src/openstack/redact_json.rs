@@ -2,7 +2,8 @@
 //! string is scanned like the text around it, up to [`MAX_NESTING`].
 
 use super::fields::{TOKEN_KEY, TOKEN_OBJECT};
-use super::redact::{BLANK, REFUSED, hide_token};
+use super::redact::{REFUSED, hide_token};
+use crate::BLANK;
 use crate::http::Hash;
 use crate::json::{Rules, Shape, character};
 

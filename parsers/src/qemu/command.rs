@@ -77,7 +77,7 @@ impl Command<'_> {
     }
 
     /// Known number with a legal length?
-    pub fn plausible(&self) -> bool {
+    pub(crate) fn plausible(&self) -> bool {
         head_plausible(self.number, self.payload.len())
     }
 
@@ -87,7 +87,7 @@ impl Command<'_> {
     }
 
     /// Target page size of POSTCOPY_ADVISE, bytes.
-    pub fn advised_page_size(&self) -> Option<u64> {
+    pub(crate) fn advised_page_size(&self) -> Option<u64> {
         Some(u64::from_be_bytes(
             self.payload.get(8..16)?.try_into().ok()?,
         ))
@@ -95,7 +95,7 @@ impl Command<'_> {
 }
 
 /// Is this a known number with a legal length?
-pub fn head_plausible(number: u16, length: usize) -> bool {
+pub(crate) fn head_plausible(number: u16, length: usize) -> bool {
     COMMANDS
         .get(usize::from(number))
         .filter(|c| c.number != 0)

@@ -78,7 +78,7 @@ pub struct SectionHead<'a> {
 ///
 /// # Errors
 /// nom's: too few bytes, with how many are missing where that is known.
-pub fn section_head(input: &[u8]) -> IResult<&[u8], SectionHead<'_>> {
+pub(crate) fn section_head(input: &[u8]) -> IResult<&[u8], SectionHead<'_>> {
     (be_u32, length_data(be_u8), be_u32, be_u32)
         .map(|(id, name, instance, version)| SectionHead {
             id,
@@ -91,7 +91,7 @@ pub fn section_head(input: &[u8]) -> IResult<&[u8], SectionHead<'_>> {
 
 impl SectionHead<'_> {
     /// Could a real QEMU have written this? Used to believe a header that was found by scanning.
-    pub fn plausible(&self) -> bool {
+    pub(crate) fn plausible(&self) -> bool {
         self.id < MAX_SECTION_ID
             && self.version < MAX_SECTION_VERSION
             && !self.name.is_empty()
@@ -115,7 +115,7 @@ pub enum ConfigSubsection<'a> {
 ///
 /// # Errors
 /// A name that this format does not know ends in `nom::Err::Error`: its length cannot be told.
-pub fn config_subsection(input: &[u8]) -> IResult<&[u8], ConfigSubsection<'_>> {
+pub(crate) fn config_subsection(input: &[u8]) -> IResult<&[u8], ConfigSubsection<'_>> {
     let (rest, (name, _version)) = (length_data(be_u8), be_u32).parse(input)?;
     match name {
         b"configuration/target-page-bits" => {
@@ -134,7 +134,7 @@ pub fn config_subsection(input: &[u8]) -> IResult<&[u8], ConfigSubsection<'_>> {
 ///
 /// # Errors
 /// nom's: too few bytes, with how many are missing where that is known.
-pub fn capability_name(input: &[u8]) -> IResult<&[u8], &[u8]> {
+pub(crate) fn capability_name(input: &[u8]) -> IResult<&[u8], &[u8]> {
     length_data(be_u8).parse(input)
 }
 
@@ -142,6 +142,6 @@ pub fn capability_name(input: &[u8]) -> IResult<&[u8], &[u8]> {
 ///
 /// # Errors
 /// nom's: too few bytes, with how many are missing where that is known.
-pub fn ram_block(input: &[u8]) -> IResult<&[u8], (&[u8], u64)> {
+pub(crate) fn ram_block(input: &[u8]) -> IResult<&[u8], (&[u8], u64)> {
     (length_data(be_u8), be_u64).parse(input)
 }

@@ -309,8 +309,7 @@ impl<M: Copy> Channel<M> {
                 self.intake.pass_over(left);
             }
         }
-        let (mark, offset) = (self.intake.mark(mark), self.intake.offset());
-        if !self.intake.gap(length) {
+        if let Some((mark, offset)) = self.intake.gap(length, mark) {
             self.core.lose(mark, offset, sink);
         }
     }

@@ -188,7 +188,7 @@ fn new_section_head(input: &[u8]) -> Probe {
 }
 
 /// A FULL section that has not been seen before (streams without footers).
-pub fn new_section(input: &[u8], known: impl Fn(u32) -> bool) -> Probe {
+pub(crate) fn new_section(input: &[u8], known: impl Fn(u32) -> bool) -> Probe {
     match input.first() {
         Some(0x04) => {}
         Some(_) => return Probe::No,
@@ -201,7 +201,7 @@ pub fn new_section(input: &[u8], known: impl Fn(u32) -> bool) -> Probe {
 }
 
 /// `00 06`, a length below 16 MiB and JSON's brace: the end of a list without footers.
-pub fn vmdesc_head(input: &[u8]) -> Probe {
+pub(crate) fn vmdesc_head(input: &[u8]) -> Probe {
     let want = [Some(0), Some(6), Some(0), None, None, None, Some(b'{')];
     let fits = |(b, w): (&u8, &Option<u8>)| w.is_none_or(|w| *b == w);
     match (input.iter().zip(&want).all(fits), input.len() < want.len()) {

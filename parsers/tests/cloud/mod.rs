@@ -6,6 +6,10 @@
     reason = "each test uses some of it"
 )]
 
+use phasescope_parsers::http::{Decoder, Item, Side};
+use phasescope_parsers::openstack::{Call, request_fields, response_fields};
+use proptest::sample::Index;
+
 pub const SECRET: &str = "gAAAAABplantedSecretToken";
 pub const PASSWORD: &str = "plantedPassw0rd";
 pub const INSTANCE: &str = "c88b8316-2246-4441-a4e1-e1be48aa3326";
@@ -16,6 +20,43 @@ pub fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+/// What the decoder of HTTP gives, and all that the bodies say as those of any call.
+pub fn all_that_is_read(bytes: &[u8], side: Side, hash: &dyn Fn(&[u8]) -> u64) -> String {
+    let mut text = String::new();
+    let mut out = |item: Item<'_, u8>| {
+        text.push_str(&format!("{item:?}\n"));
+        let body = match &item {
+            Item::Request(r) => r.content.body.bytes(),
+            Item::Response(r) => r.content.body.bytes(),
+            Item::Skipped { .. } => &[],
+        };
+        for call in [
+            Call::LoginV3,
+            Call::LoginV2,
+            Call::ServerAction,
+            Call::ServerShow,
+            Call::ExternalEvents,
+            Call::PortShow,
+        ] {
+            text.push_str(&format!("{:?}", request_fields(call, body, hash)));
+            text.push_str(&format!("{:?}", response_fields(call, body, hash)));
+        }
+    };
+    let mut decoder = Decoder::new(side);
+    decoder.push(0, bytes, hash, &mut out);
+    decoder.finish(&mut out);
+    text
+}
+
+/// `bytes` with some of them changed, cut.
+pub fn changed(mut bytes: Vec<u8>, changes: Vec<(Index, u8)>, cut: Index) -> Vec<u8> {
+    for (at, byte) in changes {
+        *at.get_mut(&mut bytes) = byte;
+    }
+    bytes.truncate(cut.index(bytes.len() + 1));
+    bytes
 }
 
 pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {

@@ -268,7 +268,7 @@ impl App {
     }
 
     /// Does it hold still?
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.paused
     }
 

@@ -49,7 +49,7 @@ pub enum Action {
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub(crate) struct Key {
     code: KeyCode,
     /// As people call it.
     pub label: &'static str,
@@ -86,7 +86,7 @@ use KeyCode::{Char, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, 
 
 /// The table. Rows without help are other names of the rows above them.
 #[rustfmt::skip]
-pub const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Key] = &[
     key(Char('q'), "q", A::Quit, "quit", "quit; everything analysed so far is told", true),
     key(Char('?'), "?", A::Help, "help", "these keys", true),
     key(Enter, "Enter", A::Go(Screen::Detail), "detail", "timeline, rounds, downtime, evidence of the selected one", true),
