@@ -375,6 +375,14 @@ pub struct Connection {
     pub first_frame: u64,
     /// See `first_frame`.
     pub last_frame: u64,
+    /// Page records on it, those that were sent twice by mistake included; of a multifd or a
+    /// preempt channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<u64>,
+    /// Synchronisations of a multifd channel. They mark no rounds: QEMU makes one at each section,
+    /// or at each wrap of its search (`migration/ram.c`, `multifd_flush_after_each_section`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syncs: Option<u64>,
     /// What its TLS handshake says, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Handshake>,

@@ -40,6 +40,10 @@ const OPERATION_FAILED: i32 = 9;
 /// name or UUID (`virErrorDomain`, libvirt `src/conf/virdomainobjlist.c`).
 const FROM_DOMAIN: i32 = 20;
 
+/// A source that sends for so long without any answer talks to nobody: a retransmission comes after
+/// 0.2 s, the next ones after 0.4 and 0.8 s (RFC 6298, Linux's least). Nanoseconds.
+const MIN_SILENCE_NS: i64 = 1_000_000_000;
+
 /// Will a daemon not do it, rather than fail in doing it?
 fn refuses(e: &RpcError) -> bool {
     REFUSALS.iter().any(|(code, _)| *code == e.code)
@@ -200,9 +204,10 @@ fn before_finish(attempt: &Attempt, parts: &Parts<'_>) -> Outcome {
         return is(OutcomeKind::Unknown, ONE_SIDED);
     }
     if session.info.closed().is_none() {
+        let silence = silence(session, parts);
         return is(
             OutcomeKind::Unfinished,
-            "the capture ends before the reply to FINISH",
+            format!("the capture ends before the reply to FINISH{silence}"),
         );
     }
     if attempt.has(Signal::FinishCall) {
@@ -215,6 +220,26 @@ fn before_finish(attempt: &Attempt, parts: &Parts<'_>) -> Outcome {
         );
     }
     is(OutcomeKind::Failed, lost_connection(session))
+}
+
+/// For how long the source went on without anything from the destination, on all connections.
+fn silence(session: &Session, parts: &Parts<'_>) -> String {
+    let source = parts.main().map_or(Direction::ToServer, |s| s.source);
+    let memory = parts.memory().map(|i| (i, source));
+    let (mut ours, mut theirs) = (None, None);
+    for (info, d) in memory.chain([(&session.info, Direction::ToServer)]) {
+        ours = ours.max(info.heard[d.index()]);
+        theirs = theirs.max(info.heard[d.reverse().index()]);
+    }
+    let silent = ours.zip(theirs).map(|(a, b)| (a.time.since(b.time), b));
+    match silent.filter(|(ns, _)| *ns >= MIN_SILENCE_NS) {
+        Some((ns, last)) => format!(
+            "; the source still sent when nothing had come from the destination for {:.1} s (since frame {})",
+            ns as f64 / 1e9,
+            last.frame
+        ),
+        None => String::new(),
+    }
 }
 
 /// Who closed the daemons' connection, and after how much silence.

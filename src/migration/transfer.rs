@@ -25,7 +25,16 @@ pub(super) fn transfer(parts: &Parts<'_>) -> Option<Transfer> {
             CompanionKind::Tls(_) => Role::Main,
             CompanionKind::Ssh(_) => return None,
         };
-        Some(connection(&c.info, role, c.handshake()))
+        let mut of_it = connection(&c.info, role, c.handshake());
+        match &c.kind {
+            CompanionKind::Multifd(m) => {
+                of_it.pages = Some(m.normal + m.compressed + m.zero);
+                of_it.syncs = Some(m.syncs);
+            }
+            CompanionKind::Preempt(p) => of_it.pages = Some(p.counts.pages()),
+            _ => {}
+        }
+        Some(of_it)
     }));
     let control = parts.session.into_iter().chain(parts.source_session);
     connections.extend(control.map(|s| connection(&s.info, Role::Control, s.handshake.clone())));
@@ -177,6 +186,8 @@ fn connection(info: &FlowInfo, role: Role, wrapping: Wrapping) -> Connection {
             + to_client.cut_bytes,
         first_frame: info.first.frame,
         last_frame: info.last.frame,
+        pages: None,
+        syncs: None,
         tls: wrapping.tls,
         ssh: wrapping.ssh,
     }

@@ -87,6 +87,8 @@ pub struct FlowInfo {
     pub first: Stamp,
     /// See `first`.
     pub last: Stamp,
+    /// Last frame of each direction.
+    pub heard: [Option<Stamp>; 2],
     /// The client's first SYN.
     pub opened: Option<Stamp>,
     /// The server's first SYN with ACK.
@@ -361,6 +363,7 @@ impl<T: Default> Flows<T> {
             server: end(usize::from(client_first)),
             first: stamp,
             last: stamp,
+            heard: [None; 2],
             opened: None,
             accepted: None,
             fin: [None; 2],
@@ -463,6 +466,7 @@ impl<T> Flow<T> {
         self.info.wire_bytes += u64::from(wire_len);
         self.info.last = self.info.last.max(stamp);
         let d = direction.index();
+        self.info.heard[d] = self.info.heard[d].max(Some(stamp));
         if segment.syn {
             self.halves[d].syn(segment.sequence);
             self.info.from_start[d] = self.halves[d].from_start();

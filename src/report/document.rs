@@ -415,6 +415,18 @@ fn transfer(t: &crate::migration::Transfer, out: &mut Vec<Piece>) {
         );
         pairs.push(pair("sent twice", what));
     }
+    let channels = t.connections.iter().filter(|c| c.role == Role::Multifd);
+    let of_each = |figure: fn(&crate::migration::Connection) -> Option<u64>| {
+        let all = channels.clone().filter_map(figure).map(count);
+        all.collect::<Vec<_>>().join(", ")
+    };
+    if channels.clone().next().is_some() {
+        let (pages, syncs) = (of_each(|c| c.pages), of_each(|c| c.syncs));
+        pairs.push(pair(
+            "channels",
+            format!("{pages} pages; {syncs} synchronisations"),
+        ));
+    }
     if t.device_bytes > 0 {
         pairs.push(pair("device state", bytes(t.device_bytes)));
     }
