@@ -113,6 +113,12 @@ const WAYS: &[Way] = &[
         ..HIDDEN
     },
     Way {
+        name: "kvm-tls-direct",
+        driver: Driver::LibvirtDirect,
+        phases: &[Preparation, Transfer, Finish, Cleanup],
+        ..HIDDEN
+    },
+    Way {
         name: "kvm-ssh-direct",
         driver: Driver::LibvirtDirect,
         phases: &[Preparation, Transfer, Finish, Cleanup],
@@ -812,6 +818,23 @@ fn each_channel_tells_its_pages() {
             "{syncs:?}"
         );
     }
+}
+
+#[test]
+fn a_client_that_drives_is_no_source() {
+    // At its own port there is no memory; that it drives another host as well tells.
+    let (r, t) = (
+        report(&[kvm("kvm-tls-direct-client")]),
+        truth("kvm-tls-direct"),
+    );
+    let [m] = r.migrations.as_slice() else {
+        panic!("{:#?}", r.migrations);
+    };
+    assert_eq!(m.driver, Driver::LibvirtDirect);
+    let source = t["migrations"][0]["source"].as_str().expect("a name");
+    let addresses = t["hosts"][source].as_array().expect("addresses");
+    assert_eq!(m.source.address.as_deref(), addresses[0].as_str());
+    assert!(m.phases.iter().all(|p| p.name != RemoteConnect));
 }
 
 #[test]

@@ -576,7 +576,11 @@ fn host(parts: &Parts<'_>, side: Direction) -> Host {
             };
             Some(end(&m.info, d))
         }
-        _ => None,
+        _ => parts
+            .attempt
+            .and_then(|a| a.source_address)
+            .filter(|_| side == Direction::ToServer)
+            .map(|ip| ip.to_string()),
     };
     host
 }

@@ -141,6 +141,20 @@ fn small_calls(turns: &[Turn], prepare: usize) -> bool {
         .is_some_and(|calls| calls.iter().all(|t| t.bytes < MIN_MESSAGE))
 }
 
+/// Does it look like a client's connection to the source's daemon? That one is asked for the
+/// definition (BEGIN) before it is given one (PERFORM).
+pub(super) fn is_to_source(control: &Companion) -> bool {
+    let mut large = control
+        .turns()
+        .into_iter()
+        .flat_map(|t| t.iter())
+        .filter(|t| t.bytes >= MIN_DEFINITION);
+    large
+        .next()
+        .is_some_and(|t| t.direction == Direction::ToClient)
+        && large.any(|t| t.direction == Direction::ToServer)
+}
+
 /// The upload of the definition: the first one, or the last one before the memory.
 fn prepare(turns: &[Turn], memory: Option<&FlowInfo>) -> Option<usize> {
     let large = |t: &Turn, d| t.direction == d && t.bytes >= MIN_DEFINITION;

@@ -25,11 +25,12 @@ pub const KVM: [&str; 5] = [
 ];
 
 /// Recordings of every way that a migration can go (`fixtures/record/kvm`), with their truth.
-pub const RECORDED: [&str; 32] = [
+pub const RECORDED: [&str; 33] = [
     "kvm-direct",
     "kvm-tunnelled",
     "kvm-tls",
     "kvm-tls-plain",
+    "kvm-tls-direct",
     "kvm-tls-tunnelled",
     "kvm-ssh",
     "kvm-ssh-tunnelled",

@@ -1,5 +1,7 @@
 //! Finds the attempts inside encrypted connections.
 
+use std::net::IpAddr;
+
 use super::Tracker;
 use super::joining::opener;
 use crate::migration::downtime::{ANNOUNCED_EARLY_NS, ANNOUNCED_NS};
@@ -43,8 +45,9 @@ impl Tracker {
         for id in controls {
             while let Some(c) = self.companions.get(&id)
                 && over(c.ended, &c.info)
-                && let Some(found) = encrypted::attempt(c, None, |end| self.announced(end))
+                && let Some(mut found) = encrypted::attempt(c, None, |end| self.announced(end))
             {
+                found.attempt.source_address = self.source_beside(&c.info);
                 self.take(id, found);
             }
         }
@@ -60,6 +63,20 @@ impl Tracker {
             tls && c.info.wire_bytes >= MIN_STREAM && !encrypted::is_control(c)
         });
         clear.chain(large.map(|c| (c.ended, &c.info, Direction::ToServer)))
+    }
+
+    /// The other host that the same client drives, where it drives one.
+    fn source_beside(&self, control: &FlowInfo) -> Option<IpAddr> {
+        let mut others = self.companions.values().filter(|c| {
+            let (other, at_once) = (&c.info, c.info.first.time <= control.last.time);
+            other.client.ip == control.client.ip
+                && other.server.ip != control.server.ip
+                && at_once
+                && control.first.time <= other.last.time
+                && encrypted::is_control(c)
+                && encrypted::is_to_source(c)
+        });
+        others.next().map(|c| c.info.server.ip)
     }
 
     /// Was any guest announced when a transfer had just ended?
