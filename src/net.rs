@@ -12,13 +12,13 @@ use crate::time::Timestamp;
 pub use flow::{Chunk, Direction, FlowInfo, Flows, Handler, Place, What};
 pub use packet::{Body, Mac, Packet};
 
-/// Which frame, and when.
+/// Which frame, and when. Ordered by frame: clocks may step back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp {
-    /// Time of the frame.
-    pub time: Timestamp,
     /// Number of the frame, from 1 over the whole input.
     pub frame: u64,
+    /// Time of the frame.
+    pub time: Timestamp,
 }
 
 /// Named, counted irregularities of the traffic. None is fatal.

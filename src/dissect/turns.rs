@@ -6,7 +6,8 @@ use super::out::Out;
 use crate::net::{Direction, Stamp};
 
 /// What begins so long after the last bytes belongs to another message: keepalive requests come a
-/// second apart or more, the parts of one message in a row. Nanoseconds.
+/// second apart or more, the parts of one message in a row. So does what a clock puts so long
+/// before. Nanoseconds.
 pub(crate) const MESSAGE_PAUSE_NS: i64 = 250_000_000;
 
 /// What one side sends before the other one does, or before it pauses.
@@ -34,7 +35,8 @@ impl Turns {
     /// Bytes that began in frame `begin` and end in the one that is read.
     pub(super) fn add<S: Sink>(&mut self, begin: Stamp, bytes: u64, out: &mut Out<'_, S>) {
         let over = |r: Run| {
-            r.direction != out.direction || begin.time.since(r.last.time) > MESSAGE_PAUSE_NS
+            let pause = begin.time.since(r.last.time).abs();
+            r.direction != out.direction || pause > MESSAGE_PAUSE_NS
         };
         if self.run.is_some_and(over) {
             self.tell(out);

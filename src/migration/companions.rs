@@ -104,7 +104,7 @@ impl Tracker {
             Tls::ClientHello { server_name, .. } => record.server_name = server_name.clone(),
             Tls::ServerHello { version } => record.version = Some(*version),
             Tls::Data { bytes } => record.turns.push(Turn::of(event, *bytes)),
-            Tls::Lost => {}
+            Tls::Lost => record.turns.hole(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! as far as sizes can tell. A tunnelled stream lies between them.
 
 use super::markers::Signal;
+use super::outcome::one_sided;
 use super::records::{Attempt, Companion, CompanionKind, Mark, Session, Turn};
 use crate::net::{Direction, FlowInfo, Stamp};
 
@@ -50,7 +51,7 @@ pub(super) fn is_control(c: &Companion) -> bool {
 /// Does it go to the host that this memory goes to, and from the host that it comes from? `None`:
 /// not to that host; `false`: from a third one, where a client drives.
 pub(super) fn beside(control: &FlowInfo, memory: &FlowInfo) -> Option<bool> {
-    let there = control.server.ip == memory.server.ip && control.first.time <= memory.first.time;
+    let there = control.server.ip == memory.server.ip && control.first <= memory.first;
     there.then_some(control.client.ip == memory.client.ip)
 }
 
@@ -76,15 +77,20 @@ pub(super) fn attempt(
     let turns = all.get(known)?;
     let ssh = matches!(control.kind, CompanionKind::Ssh(_));
     let prepare = prepare(turns, memory)?;
-    let prepared = answer(turns, prepare);
+    // Which upload is the first is known where nothing before it is missing.
+    let from_start = control.info.from_start == [true; 2] && sound(turns, 0, prepare);
+    let placed = memory.map_or(from_start, |m| m.opened.is_some());
+    if !placed || one_sided(&control.info) || !sound(turns, prepare, prepare) {
+        return None;
+    }
+    let prepared = answer(turns, prepare).filter(|i| sound(turns, prepare, *i));
     let finish = Finish::find(
         turns,
         prepared.unwrap_or(prepare) + 1,
         memory.is_none().then_some(uploaded),
     );
-    let opened = memory.map(|m| m.first.time);
-    let before = |i: usize| opened.is_none_or(|m| turns[i].first.time <= m);
-    let after = |i: usize| opened.is_none_or(|m| turns[i].last.time >= m);
+    let before = |i: usize| memory.is_none_or(|m| turns[i].first <= m.first);
+    let after = |i: usize| memory.is_none_or(|m| turns[i].last >= m.first);
     let between = prepared.is_some_and(before) && finish.call.is_some_and(after);
     let mut attempt = Attempt::new(control.info.id, true);
     attempt.inferred = true;
@@ -96,12 +102,13 @@ pub(super) fn attempt(
         None => finish.tunnel(turns),
         Some(_) => None,
     };
-    let evident = memory.is_some() || tunnel.is_some_and(|(_, end)| announced(end.stamp));
+    let end = tunnel.and_then(|(_, end)| end);
+    let evident = memory.is_some() || end.is_some_and(|end| announced(end.stamp));
     if ssh && !(evident && between && small_calls(turns, prepare)) {
         return None;
     }
     attempt.tunnelled = tunnel.is_some();
-    let (begin, end) = tunnel.unzip();
+    let begin = tunnel.map(|(begin, _)| begin);
     for (signal, mark) in [
         (Signal::PrepareCall, at(Some(prepare))),
         (Signal::PrepareReply, at(prepared)),
@@ -141,6 +148,13 @@ fn small_calls(turns: &[Turn], prepare: usize) -> bool {
         .is_some_and(|calls| calls.iter().all(|t| t.bytes < MIN_MESSAGE))
 }
 
+/// Is nothing missing in these turns or between them?
+fn sound(turns: &[Turn], from: usize, to: usize) -> bool {
+    turns
+        .get(from..=to)
+        .is_some_and(|all| all.iter().all(|t| !t.holed))
+}
+
 /// Does it look like a client's connection to the source's daemon? That one is asked for the
 /// definition (BEGIN) before it is given one (PERFORM).
 pub(super) fn is_to_source(control: &Companion) -> bool {
@@ -161,7 +175,7 @@ fn prepare(turns: &[Turn], memory: Option<&FlowInfo>) -> Option<usize> {
     let definition = |t: &Turn| large(t, Direction::ToServer);
     match memory {
         Some(m) => {
-            let until = turns.partition_point(|t| t.last.time <= m.first.time);
+            let until = turns.partition_point(|t| t.last <= m.first);
             turns[..until].iter().rposition(definition)
         }
         // The source's daemon is asked for the definition before it is given one.
@@ -189,9 +203,12 @@ impl Finish {
         let uploads = || (from..turns.len()).filter(|i| is_upload(&turns[*i]));
         let all: u64 = uploads().map(|i| turns[i].bytes).sum();
         let (call, answer) = if tunnel.is_some_and(|t| t + all >= MIN_STREAM) {
+            // The end of the stream and what stands beside it.
             let call = uploads().next_back();
             let answer = call.and_then(|i| answer(turns, i));
-            (call.filter(|_| answer.is_some()), answer)
+            let whole = |i: &usize| answer.is_some_and(|a| sound(turns, i.saturating_sub(2), a));
+            let call = call.filter(whole);
+            (call, answer.filter(|_| call.is_some()))
         } else {
             let answer = answer(turns, from.saturating_sub(1));
             let before = |i: &usize| answer.is_none_or(|a| *i < a);
@@ -199,7 +216,11 @@ impl Finish {
                 Some(_) => uploads().rfind(before),
                 None => uploads().next(),
             };
-            (call, answer)
+            let last = answer.or(call).unwrap_or(from);
+            match sound(turns, from.saturating_sub(1), last) {
+                true => (call, answer),
+                false => (None, None),
+            }
         };
         Self {
             from,
@@ -210,9 +231,8 @@ impl Finish {
     }
 
     /// The first and the last of a stream between PREPARE and FINISH.
-    fn tunnel(&self, turns: &[Turn]) -> Option<(Mark, Mark)> {
-        let until = self.call.unwrap_or(turns.len());
-        let inside = turns.get(self.from..until)?;
+    fn tunnel(&self, turns: &[Turn]) -> Option<(Mark, Option<Mark>)> {
+        let inside = turns.get(self.from..self.call.unwrap_or(turns.len()))?;
         let uploads = || inside.iter().filter(|t| is_upload(t));
         if uploads().map(|t| t.bytes).sum::<u64>() + self.forgotten < MIN_STREAM {
             return None;
@@ -224,7 +244,7 @@ impl Finish {
             uncertainty_ns: crate::dissect::MESSAGE_PAUSE_NS,
             ..Mark::at(first.first)
         };
-        Some((begin, mark(last.last, end)))
+        Some((begin, self.call.map(|_| mark(last.last, end))))
     }
 }
 
@@ -237,7 +257,7 @@ fn mark(first: Stamp, last: Stamp) -> Mark {
     Mark {
         stamp: last,
         begin: first,
-        uncertainty_ns: last.time.since(first.time).max(0),
+        uncertainty_ns: last.time.since(first.time).abs(),
     }
 }
 
@@ -258,6 +278,12 @@ fn open_reply(turns: &[Turn], prepare: usize) -> Option<Mark> {
         .collect();
     let at = answers.len().checked_sub(OPEN_BEFORE_PREPARE)?;
     let open = answers.get(at)?;
+    let first = turns
+        .iter()
+        .position(|t| t.first == answers[at.saturating_sub(2)].first)?;
+    if !sound(turns, first, prepare) {
+        return None;
+    }
     let near = |n: Option<usize>| n.and_then(|n| answers.get(n)).unwrap_or(open).last.time;
     let (from, to) = (near(at.checked_sub(2)), near(Some(at + 2)));
     Some(Mark {

@@ -228,12 +228,11 @@ impl Companion {
         }
     }
 
-    /// The first `n` turns are of no more use.
-    pub(super) fn turns_done(&mut self, n: usize) {
+    pub(super) fn turns_mut(&mut self) -> Option<&mut Turns> {
         match &mut self.kind {
-            CompanionKind::Tls(t) => t.turns.done(n),
-            CompanionKind::Ssh(s) => s.turns.done(n),
-            _ => {}
+            CompanionKind::Tls(t) => Some(&mut t.turns),
+            CompanionKind::Ssh(s) => Some(&mut s.turns),
+            _ => None,
         }
     }
 
@@ -331,6 +330,8 @@ pub(super) struct Turn {
     pub(super) first: Stamp,
     pub(super) last: Stamp,
     pub(super) bytes: u64,
+    /// Bytes are missing in it or beside it.
+    pub(super) holed: bool,
 }
 
 impl Turn {
@@ -340,6 +341,7 @@ impl Turn {
             first: event.begin,
             last: event.stamp,
             bytes,
+            holed: false,
         }
     }
 }
@@ -349,6 +351,8 @@ impl Turn {
 pub(super) struct Turns {
     kept: Vec<Turn>,
     pub(super) forgotten: Option<Forgotten>,
+    /// So many of the next turns stand beside a hole.
+    holed: u8,
 }
 
 /// Turns that made room for others, among them some that were no keepalives.
@@ -363,7 +367,9 @@ pub(super) struct Forgotten {
 }
 
 impl Turns {
-    pub(super) fn push(&mut self, turn: Turn) {
+    pub(super) fn push(&mut self, mut turn: Turn) {
+        turn.holed = self.holed > 0;
+        self.holed = self.holed.saturating_sub(1);
         if self.kept.len() >= 2 * MAX_TURNS {
             let gone = self.kept.remove(MAX_TURNS);
             if gone.bytes >= MIN_MESSAGE {
@@ -371,6 +377,15 @@ impl Turns {
             }
         }
         self.kept.push(turn);
+    }
+
+    /// Bytes are missing here. A turn is told when it is over: it may be the one that is open, or
+    /// that before it, or the next.
+    pub(super) fn hole(&mut self) {
+        if let Some(last) = self.kept.last_mut() {
+            last.holed = true;
+        }
+        self.holed = 2;
     }
 
     fn forget(&mut self, gone: &Turn) {

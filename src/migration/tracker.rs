@@ -30,6 +30,7 @@ use super::records::{
 };
 use super::{Clock, Migration};
 use crate::dissect::event::{Event, Kind, Protocol, Qemu, Rpc};
+use crate::net::tcp::Missing;
 use crate::net::{Direction, Endpoint, FlowInfo, Oddities, Stamp};
 use crate::time::Timestamp;
 pub use running::Running;
@@ -153,7 +154,9 @@ impl Tracker {
             }
             Kind::Ssh(what) => self.ssh(event, what),
             Kind::Amqp(_) | Kind::Http(_) => self.cloud.event(event),
-            Kind::Gap { length, .. } => {
+            Kind::Gap {
+                length, missing, ..
+            } => {
                 if let Some((flow, _)) = event.flow {
                     if let Some(s) = self.sessions.get_mut(&flow) {
                         s.missing_bytes += length;
@@ -163,6 +166,12 @@ impl Tracker {
                     }
                     if let Some(c) = self.companions.get_mut(&flow) {
                         c.missing_bytes += length;
+                        // What is cut off has a length and a time.
+                        if *missing == Missing::Lost
+                            && let Some(turns) = c.turns_mut()
+                        {
+                            turns.hole();
+                        }
                     }
                 }
             }

@@ -6,7 +6,7 @@ use super::Tracker;
 use super::joining::opener;
 use crate::migration::downtime::{ANNOUNCED_EARLY_NS, ANNOUNCED_NS};
 use crate::migration::encrypted::{self, Found, MIN_STREAM};
-use crate::migration::records::CompanionKind;
+use crate::migration::records::{Companion, CompanionKind};
 use crate::net::{Direction, FlowInfo, Stamp};
 
 impl Tracker {
@@ -100,8 +100,9 @@ impl Tracker {
         attempt.first_on_session = known.attempts == 0;
         known.attempts += 1;
         self.attempts.push(attempt);
-        if let Some(c) = self.companions.get_mut(&control) {
-            c.turns_done(turns);
+        let control = self.companions.get_mut(&control);
+        if let Some(all) = control.and_then(Companion::turns_mut) {
+            all.done(turns);
         }
     }
 }
