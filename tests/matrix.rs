@@ -370,7 +370,9 @@ fn nor_what_is_inferred() {
     ]);
     let wrong: Vec<String> = rows.values().flat_map(|t| t.wrong.clone()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(rows[&0].same > 50 && rows[&1].same > 150);
+    // Not by saying nothing.
+    let same = [0, 1, 2].map(|row: usize| rows[&row].same);
+    assert!(same[0] == 46 && same[1] > 120 && same[2] > 70, "{same:?}");
 }
 
 #[test]
