@@ -4,13 +4,17 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-/// Blocks in flight: one is decoded, one waits, one is filled.
-const BLOCKS: usize = 3;
+/// Blocks in flight: some wait, some are filled, one is decoded, and some have been.
+const BLOCKS: usize = 6;
+
+/// Used blocks that go back at once: each time, the reading thread may have to be woken.
+const RETURNED: usize = 3;
 
 /// The reading thread's other end.
 pub(super) struct Ahead {
     full: Receiver<io::Result<(Vec<u8>, usize)>>,
     empty: Sender<Vec<u8>>,
+    used: Vec<Vec<u8>>,
 }
 
 impl Ahead {
@@ -33,6 +37,7 @@ impl Ahead {
         Ok(Self {
             full,
             empty: give_back,
+            used: Vec::with_capacity(RETURNED),
         })
     }
 
@@ -43,8 +48,13 @@ impl Ahead {
 
     /// A block that has been used.
     pub(super) fn give_back(&mut self, block: Vec<u8>) {
-        // The thread may be at the end of the input.
-        let _ = self.empty.send(block);
+        self.used.push(block);
+        if self.used.len() >= RETURNED {
+            for block in self.used.drain(..) {
+                // The thread may be at the end of the input.
+                let _ = self.empty.send(block);
+            }
+        }
     }
 }
 

@@ -6,7 +6,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
+use etherparse::{
+    Ethernet2HeaderSlice, Ipv4HeaderSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice, TcpHeaderSlice,
+    TransportSlice,
+};
 use pnet_packet::tcp::TcpPacket;
 
 use crate::capture::{Frame, LinkType};
@@ -135,12 +138,41 @@ impl<'a> Packet<'a> {
         };
         // Bytes that the snap length cut off the end.
         let cut = (frame.wire_len as usize).saturating_sub(frame.data.len());
-        let mut next = Some(Layer::of_link(frame.link, frame.data)?);
+        let layer = Layer::of_link(frame.link, frame.data)?;
+        if let Layer::Ethernet(bytes) = layer
+            && let Some(packet) = Self::common(bytes)
+        {
+            return Some(packet);
+        }
+        let mut next = Some(layer);
         for _ in 0..=MAX_TUNNELS {
             let Some(layer) = next.take() else { break };
             next = packet.layer(layer, cut);
         }
         Some(packet)
+    }
+
+    /// TCP in a whole IPv4 packet in an Ethernet frame, which nearly all frames are: the short way
+    /// to what [`Self::layer`] says of it.
+    fn common(frame: &'a [u8]) -> Option<Packet<'a>> {
+        let link = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+        if link.ether_type().0 != ethertype::IPV4 {
+            return None;
+        }
+        let packet = frame.get(link.slice().len()..)?;
+        let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
+        if ip.protocol().0 != ip_protocol::TCP || ip.is_fragmenting_payload() {
+            return None;
+        }
+        let (from, to) = (ip.slice().len(), usize::from(ip.total_len()));
+        let payload = packet.get(from..to.min(packet.len()))?;
+        Some(Packet {
+            source_mac: Some(Mac(link.source())),
+            destination_mac: Some(Mac(link.destination())),
+            addresses: Some((ip.source_addr().into(), ip.destination_addr().into())),
+            tunnel_source: None,
+            body: Body::Tcp(segment(payload, to - from)?),
+        })
     }
 
     /// Reads one stack of link, IP and transport; the frame inside it where it is a tunnel.
@@ -200,18 +232,9 @@ impl<'a> Packet<'a> {
             return inner;
         }
         self.body = match &sliced.transport {
-            Some(TransportSlice::Tcp(tcp)) => Body::Tcp(Segment {
-                source_port: tcp.source_port(),
-                destination_port: tcp.destination_port(),
-                sequence: tcp.sequence_number(),
-                acknowledgment: tcp.ack().then(|| tcp.acknowledgment_number()),
-                syn: tcp.syn(),
-                fin: tcp.fin(),
-                rst: tcp.rst(),
-                header: tcp.header_slice(),
-                payload: tcp.payload(),
-                wire_len: wire_len.saturating_sub(tcp.header_slice().len()) as u32,
-            }),
+            Some(TransportSlice::Tcp(_)) => {
+                segment(bytes, wire_len).map_or(Body::Other(bytes), Body::Tcp)
+            }
             Some(TransportSlice::Udp(udp)) => {
                 let inner = udp.payload();
                 let tunnel = match udp.destination_port() {
@@ -249,6 +272,24 @@ impl<'a> Packet<'a> {
             Layer::Typed(_, b) | Layer::Ethernet(b) | Layer::Ip(b) => Body::Other(b),
         }
     }
+}
+
+/// A segment whose header was captured whole.
+fn segment(bytes: &[u8], wire_len: usize) -> Option<Segment<'_>> {
+    let tcp = TcpHeaderSlice::from_slice(bytes).ok()?;
+    let header = tcp.slice();
+    Some(Segment {
+        source_port: tcp.source_port(),
+        destination_port: tcp.destination_port(),
+        sequence: tcp.sequence_number(),
+        acknowledgment: tcp.ack().then(|| tcp.acknowledgment_number()),
+        syn: tcp.syn(),
+        fin: tcp.fin(),
+        rst: tcp.rst(),
+        header,
+        payload: bytes.get(header.len()..)?,
+        wire_len: wire_len.saturating_sub(header.len()) as u32,
+    })
 }
 
 /// A header that the snap length cut inside its options: the fixed twenty bytes are enough.
@@ -341,5 +382,60 @@ fn inner_layer(ethertype: u16, inner: &[u8]) -> Layer<'_> {
         ethertype::ETHERNET => Layer::Ethernet(inner),
         ethertype::IPV4 | ethertype::IPV6 => Layer::Ip(inner),
         other => Layer::Typed(other, inner),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Capture;
+
+    /// The long way for every frame.
+    fn long(bytes: &[u8], cut: usize) -> Option<Packet<'_>> {
+        let mut packet = Packet {
+            source_mac: None,
+            destination_mac: None,
+            addresses: None,
+            tunnel_source: None,
+            body: Body::Other(bytes),
+        };
+        packet
+            .layer(Layer::Ethernet(bytes), cut)
+            .is_none()
+            .then_some(packet)
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_long_one_does() {
+        let mut short = 0;
+        for name in [
+            "kvm-idle",
+            "kvm-late",
+            "kvm-offload",
+            "kvm-ipv6",
+            "kvm-vlan",
+        ] {
+            let file = format!(
+                "{}/fixtures/kvm/{name}.pcap.zst",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let mut capture = Capture::open(&[file.into()]).expect("the fixture opens");
+            for _ in 0..600 {
+                let Some(frame) = capture.next_frame().expect("reads") else {
+                    break;
+                };
+                // Cut anywhere in the headers, and not at all.
+                for length in (0..=90).chain([frame.data.len()]) {
+                    let bytes = &frame.data[..length.min(frame.data.len())];
+                    let cut = frame.wire_len as usize - bytes.len();
+                    if let Some(common) = Packet::common(bytes) {
+                        short += 1;
+                        let long = long(bytes, cut);
+                        assert_eq!(format!("{:?}", Some(common)), format!("{long:?}"));
+                    }
+                }
+            }
+        }
+        assert!(short > 5_000, "{short}");
     }
 }
