@@ -1,7 +1,8 @@
 //! Connections beside the stream: multifd channels, disks, and what is encrypted.
 
 use super::Tracker;
-use super::records::{Companion, CompanionKind, MAX_DISKS, Turn};
+use super::encrypted;
+use super::records::{Companion, CompanionKind, MAX_ALL_TURNS, MAX_DISKS, Turn};
 use crate::dissect::event::{Event, Multifd, Nbd, Preempt, Ssh, Tls};
 use crate::net::{Direction, FlowInfo};
 
@@ -95,7 +96,27 @@ impl Tracker {
         }
     }
 
+    /// What one side sent, where libvirt's calls may be inside.
+    fn turn(&mut self, event: &Event, bytes: u64) {
+        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        let control = companion.filter(|c| encrypted::is_control(c));
+        let Some(turns) = control.and_then(Companion::turns_mut) else {
+            return;
+        };
+        if self.turns >= MAX_ALL_TURNS {
+            turns.hole();
+            self.oddities.note("encrypted-turns-full");
+            return;
+        }
+        let had = turns.len();
+        turns.push(Turn::of(event, bytes));
+        self.turns += turns.len() - had;
+    }
+
     pub(super) fn tls(&mut self, event: &Event, what: &Tls) {
+        if let Tls::Data { bytes } = what {
+            return self.turn(event, *bytes);
+        }
         let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
         let Some(CompanionKind::Tls(record)) = companion.map(|c| &mut c.kind) else {
             return;
@@ -103,12 +124,15 @@ impl Tracker {
         match what {
             Tls::ClientHello { server_name, .. } => record.server_name = server_name.clone(),
             Tls::ServerHello { version } => record.version = Some(*version),
-            Tls::Data { bytes } => record.turns.push(Turn::of(event, *bytes)),
+            Tls::Data { .. } => {}
             Tls::Lost => record.turns.hole(),
         }
     }
 
     pub(super) fn ssh(&mut self, event: &Event, what: &Ssh) {
+        if let Ssh::Data { bytes } = what {
+            return self.turn(event, *bytes);
+        }
         let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
         let Some(CompanionKind::Ssh(record)) = companion.map(|c| &mut c.kind) else {
             return;
@@ -121,7 +145,7 @@ impl Tracker {
                 };
                 *end = Some(software.clone());
             }
-            Ssh::Data { bytes } => record.turns.push(Turn::of(event, *bytes)),
+            Ssh::Data { .. } => {}
         }
     }
 }

@@ -323,6 +323,9 @@ pub(super) struct DiskRecord {
 /// Turns of an encrypted conversation that are kept: the first ones, and as many of the last.
 const MAX_TURNS: usize = 512;
 
+/// Turns of all connections together; past it none are kept until some connections are over.
+pub(super) const MAX_ALL_TURNS: usize = 1 << 17;
+
 /// What one side said before the other spoke.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {

@@ -125,6 +125,8 @@ pub struct Tracker {
     guests: GuestLogs,
     cloud: Cloud,
     told: u32,
+    /// Turns that are kept, or were when that was looked at last.
+    pub(super) turns: usize,
     /// Limits that were reached.
     pub(super) oddities: Oddities,
 }
@@ -563,6 +565,8 @@ impl Tracker {
         for id in idle {
             self.companions.remove(&id);
         }
+        let turns = self.companions.values().filter_map(Companion::turns);
+        self.turns = turns.map(|t| t.len()).sum();
         let companions = &self.companions;
         self.channels
             .retain(|(_, at), _| companions.values().any(|c| c.info.server == *at));

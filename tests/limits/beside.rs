@@ -180,3 +180,26 @@ fn turns_inside_tls() {
     assert!(of_finish.all(|p| p.end.is_none() && p.reason.is_some()));
     assert!(phase(&m, PhaseName::Preparation).1.is_some());
 }
+
+#[test]
+fn turns_of_all_connections() {
+    // Shells, each with more to say than one may keep.
+    let shells = |n: u16| {
+        let mut t = Trace::default();
+        for port in 0..n {
+            let ends = (
+                format!("{SOURCE}:{}", 20_000 + port),
+                format!("{DESTINATION}:22"),
+            );
+            let mut c = t.connect(0, &ends.0, &ends.1);
+            t.send(0, &mut c, Side::Client, b"SSH-2.0-x\r\n");
+            for i in 0..1100 {
+                let side = [Side::Server, Side::Client][i % 2];
+                t.send(i as i64, &mut c, side, &[0xa5; 36]);
+            }
+        }
+        oddity(&report(&t), "encrypted-turns-full")
+    };
+    assert_eq!(shells(100), 0);
+    assert!(shells(140) > 0);
+}
