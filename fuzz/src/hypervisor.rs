@@ -216,7 +216,7 @@ pub fn multifd(data: &[u8]) {
         for piece in pieces {
             decoder.push((), piece, &mut log);
         }
-        decoder.finish((), &mut log);
+        decoder.finish();
         log.shown.check(data);
         assert!(decoder.resolved() <= data.len() as u64);
         assert!(!decoder.whole() || !log.lost);

@@ -169,18 +169,6 @@ impl<M> std::fmt::Debug for Decoder<M> {
 }
 
 impl<M: Copy> Decoder<M> {
-    /// A decoder of a client's direction.
-    #[must_use]
-    pub fn requests() -> Self {
-        Self::new(Side::Requests)
-    }
-
-    /// A decoder of a server's direction; see [`Decoder::expect`].
-    #[must_use]
-    pub fn responses() -> Self {
-        Self::new(Side::Responses)
-    }
-
     /// A decoder of a direction.
     #[must_use]
     pub const fn new(side: Side) -> Self {

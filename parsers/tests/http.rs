@@ -158,7 +158,7 @@ fn a_gap_inside_a_body_is_counted() {
             .to_vec();
     head.extend([b'a'; 100]);
     let mut log = Vec::new();
-    let mut decoder = Decoder::<usize>::responses();
+    let mut decoder = Decoder::<usize>::new(Side::Responses);
     decoder.push(0, &head, &hash, &mut |item| note(&mut log, item));
     decoder.gap(999_900, &mut |item| note(&mut log, item));
     decoder.push(1, &responses(), &hash, &mut |item| note(&mut log, item));

@@ -125,7 +125,7 @@ fn run(data: &[u8], size: usize) -> (Log, Channel<u64>) {
     for (at, s) in slices(data, size) {
         c.push(at, s, &mut log);
     }
-    c.finish(data.len() as u64, &mut log);
+    c.finish();
     (log, c)
 }
 
@@ -260,7 +260,7 @@ fn with_gap(s: &[u8], from: usize, length: usize) -> (Log, Channel<u64>) {
     for (at, b) in slices(&s[from + length..], 400) {
         c.push(at + (from + length) as u64, b, &mut log);
     }
-    c.finish(s.len() as u64, &mut log);
+    c.finish();
     (log, c)
 }
 

@@ -181,7 +181,7 @@ impl Connection {
     pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {
         let source = self.source;
         self.with(flow, source, stamp, sink, |c, out| {
-            c.finish(stamp, out);
+            c.finish();
             out.close();
         });
     }

@@ -48,19 +48,24 @@ impl OpenConnections {
     }
 }
 
-/// A name, and what there is to say, in the order of saying it; `None` for bookkeeping.
-fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let named = |name: &str, fields| Some((name.to_owned(), fields));
-    match kind {
-        Kind::Ended(..) => None,
-        Kind::Recognised(protocol, info) => named(
+/// What there is to say, in the order of saying it.
+type Named = Vec<(&'static str, Value)>;
+
+/// An event's name and its fields.
+type Said = (&'static str, Named);
+
+/// `None` for bookkeeping.
+fn fields(kind: &Kind) -> Option<Said> {
+    Some(match kind {
+        Kind::Ended(..) => return None,
+        Kind::Recognised(protocol, info) => (
             "connection",
             vec![
                 ("protocol", json!(protocol.name())),
                 ("opened_frame", json!(info.opened.map(|s| s.frame))),
             ],
         ),
-        Kind::Closing { reset } => named(if *reset { "reset" } else { "fin" }, vec![]),
+        Kind::Closing { reset } => (if *reset { "reset" } else { "fin" }, vec![]),
         Kind::Gap {
             offset,
             length,
@@ -70,7 +75,7 @@ fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
                 Missing::Lost => "lost",
                 Missing::Cut => "cut",
             };
-            named(
+            (
                 "gap",
                 vec![
                     ("offset", json!(offset)),
@@ -79,20 +84,20 @@ fn fields(kind: &Kind) -> Option<(String, Vec<(&'static str, Value)>)> {
                 ],
             )
         }
-        Kind::Rpc(rpc) => named("libvirt-rpc", rpc_fields(rpc)),
+        Kind::Rpc(rpc) => ("libvirt-rpc", rpc_fields(rpc)),
         Kind::Qemu(q) => qemu_fields(q),
         Kind::Multifd(m) => multifd_fields(m),
         Kind::Preempt(p) => preempt_fields(p),
         Kind::Nbd(n) => nbd_fields(n),
         Kind::Tls(t) => tls_fields(t),
         Kind::Ssh(s) => ssh_fields(s),
-        Kind::Amqp(a) => Some(cloud::amqp(a)),
-        Kind::Http(h) => Some(cloud::http(h)),
-        Kind::Guest(g) => guest_fields(g),
-    }
+        Kind::Amqp(a) => cloud::amqp(a),
+        Kind::Http(h) => cloud::http(h),
+        Kind::Guest(g) => guest_fields(g)?,
+    })
 }
 
-fn rpc_fields(rpc: &Rpc) -> Vec<(&'static str, Value)> {
+fn rpc_fields(rpc: &Rpc) -> Named {
     let h = &rpc.header;
     let kind = match h.kind {
         MessageType::Call => "call",
@@ -156,8 +161,8 @@ fn rpc_fields(rpc: &Rpc) -> Vec<(&'static str, Value)> {
     fields
 }
 
-fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let (name, fields) = match q {
+fn qemu_fields(q: &Qemu) -> Said {
+    match q {
         Qemu::Header => ("stream-header", vec![]),
         Qemu::Configuration { machine } => ("configuration", vec![("machine", json!(machine))]),
         Qemu::Uuid(_) => ("uuid", vec![]),
@@ -288,12 +293,11 @@ fn qemu_fields(q: &Qemu) -> Option<(String, Vec<(&'static str, Value)>)> {
             Message::ResumeAck(value) => ("return-path-resume-ack", vec![("value", json!(value))]),
             Message::SwitchoverAck => ("return-path-switchover-ack", vec![]),
         },
-    };
-    Some((name.to_owned(), fields))
+    }
 }
 
-fn multifd_fields(m: &Multifd) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let (name, fields) = match m {
+fn multifd_fields(m: &Multifd) -> Said {
+    match m {
         Multifd::Initial { channel, .. } => ("multifd-initial", vec![("channel", json!(channel))]),
         Multifd::Packet(p) => (
             "multifd-packet",
@@ -312,12 +316,11 @@ fn multifd_fields(m: &Multifd) -> Option<(String, Vec<(&'static str, Value)>)> {
         Multifd::Sync { packet_num } => ("multifd-sync", vec![("number", json!(packet_num))]),
         Multifd::Lost => ("out-of-step", vec![]),
         Multifd::Found => ("in-step", vec![]),
-    };
-    Some((name.to_owned(), fields))
+    }
 }
 
-fn nbd_fields(n: &Nbd) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let (name, fields) = match n {
+fn nbd_fields(n: &Nbd) -> Said {
+    match n {
         Nbd::Option { name, export } => (
             "nbd-option",
             vec![("option", json!(name)), ("export", json!(export))],
@@ -338,12 +341,11 @@ fn nbd_fields(n: &Nbd) -> Option<(String, Vec<(&'static str, Value)>)> {
         Nbd::Disconnect => ("nbd-disconnect", vec![]),
         Nbd::Tls => ("nbd-starttls", vec![]),
         Nbd::Lost => ("out-of-step", vec![]),
-    };
-    Some((name.to_owned(), fields))
+    }
 }
 
-fn preempt_fields(p: &Preempt) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let (name, fields) = match p {
+fn preempt_fields(p: &Preempt) -> Said {
+    match p {
         Preempt::Page {
             block,
             address,
@@ -358,12 +360,11 @@ fn preempt_fields(p: &Preempt) -> Option<(String, Vec<(&'static str, Value)>)> {
             ],
         ),
         Preempt::Lost => ("out-of-step", vec![]),
-    };
-    Some((name.to_owned(), fields))
+    }
 }
 
-fn tls_fields(t: &Tls) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let (name, fields) = match t {
+fn tls_fields(t: &Tls) -> Said {
+    match t {
         Tls::ClientHello {
             server_name,
             offered,
@@ -380,22 +381,20 @@ fn tls_fields(t: &Tls) -> Option<(String, Vec<(&'static str, Value)>)> {
         ),
         Tls::Data { bytes } => ("tls-data", vec![("bytes", json!(bytes))]),
         Tls::Lost => ("out-of-step", vec![]),
-    };
-    Some((name.to_owned(), fields))
+    }
 }
 
-fn ssh_fields(s: &Ssh) -> Option<(String, Vec<(&'static str, Value)>)> {
-    let (name, fields) = match s {
+fn ssh_fields(s: &Ssh) -> Said {
+    match s {
         Ssh::Identification { protocol, software } => (
             "ssh-identification",
             vec![("version", json!(protocol)), ("software", json!(software))],
         ),
         Ssh::Data { bytes } => ("ssh-data", vec![("bytes", json!(bytes))]),
-    };
-    Some((name.to_owned(), fields))
+    }
 }
 
-fn guest_fields(g: &Guest) -> Option<(String, Vec<(&'static str, Value)>)> {
+fn guest_fields(g: &Guest) -> Option<Said> {
     let (name, fields) = match g {
         // Every ping would be a line; the report sums them up.
         Guest::Echo(_) => return None,
@@ -420,7 +419,7 @@ fn guest_fields(g: &Guest) -> Option<(String, Vec<(&'static str, Value)>)> {
             ],
         ),
     };
-    Some((name.to_owned(), fields))
+    Some((name, fields))
 }
 
 fn arrow(ends: Ends, direction: Direction) -> (Endpoint, Endpoint) {
@@ -442,7 +441,7 @@ pub fn line(event: &Event, ends: Option<Ends>, first: Timestamp) -> Option<Strin
         let (from, to) = arrow(ends, d);
         out.push_str(&format!("{from} > {to}  "));
     }
-    out.push_str(&name);
+    out.push_str(name);
     for (key, value) in fields {
         let value = match value {
             Value::Null => continue,

@@ -2,7 +2,7 @@
 
 use phasescope::analysis::Analysis;
 use phasescope::report::{Format, events, render};
-use phasescope_parsers::http::{Decoder, Item, MAX_BODY};
+use phasescope_parsers::http::{self, Decoder, Item, MAX_BODY};
 use phasescope_parsers::libvirt::cookie::Cookie;
 use phasescope_parsers::libvirt::domain::DomainSummary;
 use phasescope_parsers::openstack::redact::{redact_amqp_body, redact_http_body};
@@ -93,7 +93,7 @@ fn deep_and_wide_xml() {
 
 /// Kept bytes, length, and missing of the first response in these bytes.
 fn response(bytes: &[u8]) -> (usize, u64, bool) {
-    let mut decoder = Decoder::responses();
+    let mut decoder = Decoder::new(http::Side::Responses);
     let mut found = None;
     decoder.push((), bytes, &|_| 7, &mut |item| {
         if let Item::Response(r) = item {

@@ -315,8 +315,7 @@ impl<M: Copy> Channel<M> {
     }
 
     /// The connection has ended.
-    pub fn finish<S: Sink<M>>(&mut self, mark: M, sink: &mut S) {
-        let _ = (mark, sink);
+    pub fn finish(&mut self) {
         if self.intake.let_go() > 0 {
             self.core.whole = false;
         }

@@ -1,15 +1,14 @@
 //! What AMQP and HTTP events have to say.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use phasescope_parsers::amqp::ContentMethod;
 use phasescope_parsers::openstack::{Action, Call, Fields, Service};
 use phasescope_parsers::oslo::{Envelope, Kind};
 
+use super::Named;
 use crate::dissect::amqp::{Amqp, Message, Said};
 use crate::dissect::http::{Http, Request};
-
-type Named = Vec<(&'static str, Value)>;
 
 /// `LiveMigrate` as `live-migrate`.
 fn kebab(name: &str) -> String {
@@ -61,7 +60,7 @@ pub(crate) fn carrier(method: ContentMethod) -> &'static str {
     }
 }
 
-pub(super) fn amqp(event: &Amqp) -> (String, Named) {
+pub(super) fn amqp(event: &Amqp) -> (&'static str, Named) {
     let channel = ("channel", json!(event.channel));
     let fields = match &event.what {
         Said::ProtocolHeader([_, major, minor, revision]) => vec![
@@ -84,7 +83,7 @@ pub(super) fn amqp(event: &Amqp) -> (String, Named) {
             out
         }
     };
-    ("amqp".to_owned(), fields)
+    ("amqp", fields)
 }
 
 fn message(m: &Message, out: &mut Named) {
@@ -147,7 +146,7 @@ fn envelope(e: &Envelope, out: &mut Named) {
     }
 }
 
-pub(super) fn http(event: &Http) -> (String, Named) {
+pub(super) fn http(event: &Http) -> (&'static str, Named) {
     let mut out = Named::new();
     let asked = event.request.as_ref();
     match (&event.response, asked) {
@@ -188,7 +187,7 @@ pub(super) fn http(event: &Http) -> (String, Named) {
         Some(_) => "http-response",
         None => "http-request",
     };
-    (name.to_owned(), out)
+    (name, out)
 }
 
 /// Path class and its ids; of other paths nothing is kept.
