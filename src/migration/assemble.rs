@@ -590,21 +590,15 @@ fn subject(parts: &Parts<'_>) -> Subject {
     let domain = parts.attempt.and_then(|a| a.domain.as_ref());
     let mut macs: Vec<Mac> =
         domain.map_or_else(Vec::new, |d| d.macs.iter().map(|m| Mac(*m)).collect());
-    let known = !macs.is_empty();
-    // Of what cannot be read only the close is known, and the announcement may come before it.
-    let over = match parts.main() {
-        Some(s) => Some((
-            s.stopped.map_or(s.info.last, |(_, at)| at).time,
-            s.info.last.time,
-        )),
-        None => parts.memory_over().map(|c| {
-            let early = c.time.offset(-downtime::ANNOUNCED_EARLY_NS);
-            (early, c.time)
-        }),
-    };
-    if !known && let Some((from, last)) = over {
-        let until = last.offset(downtime::ANNOUNCED_NS);
-        macs = parts.guests.announced(from, until);
+    if macs.is_empty() {
+        macs = match (parts.main(), parts.memory_over()) {
+            (Some(s), _) => {
+                let from = s.stopped.map_or(s.info.last, |(_, at)| at);
+                parts.guests.announced(from.time, s.info.last.time)
+            }
+            (None, Some(close)) => parts.guests.announced_at(close.time),
+            (None, None) => Vec::new(),
+        };
     }
     Subject { macs }
 }

@@ -1,5 +1,7 @@
 //! Connections beside the stream: multifd channels, disks, and what is encrypted.
 
+use std::collections::BTreeMap;
+
 use super::Tracker;
 use super::encrypted;
 use super::records::{Companion, CompanionKind, MAX_ALL_TURNS, MAX_DISKS, Turn};
@@ -61,14 +63,14 @@ impl Tracker {
     }
 
     pub(super) fn preempt(&mut self, event: &Event, what: &Preempt) {
-        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        let companion = beside(&mut self.companions, event);
         if let Some(CompanionKind::Preempt(record)) = companion.map(|c| &mut c.kind) {
             record.heard(event.stamp, what);
         }
     }
 
     pub(super) fn nbd(&mut self, event: &Event, what: &Nbd) {
-        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        let companion = beside(&mut self.companions, event);
         let Some(CompanionKind::Nbd(record)) = companion.map(|c| &mut c.kind) else {
             return;
         };
@@ -98,7 +100,7 @@ impl Tracker {
 
     /// What one side sent, where libvirt's calls may be inside.
     fn turn(&mut self, event: &Event, bytes: u64) {
-        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
+        let companion = beside(&mut self.companions, event);
         let control = companion.filter(|c| encrypted::is_control(c));
         let Some(turns) = control.and_then(Companion::turns_mut) else {
             return;
@@ -114,38 +116,40 @@ impl Tracker {
     }
 
     pub(super) fn tls(&mut self, event: &Event, what: &Tls) {
-        if let Tls::Data { bytes } = what {
-            return self.turn(event, *bytes);
-        }
-        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
-        let Some(CompanionKind::Tls(record)) = companion.map(|c| &mut c.kind) else {
-            return;
-        };
-        match what {
-            Tls::ClientHello { server_name, .. } => record.server_name = server_name.clone(),
-            Tls::ServerHello { version } => record.version = Some(*version),
-            Tls::Data { .. } => {}
-            Tls::Lost => record.turns.hole(),
+        let companion = beside(&mut self.companions, event);
+        match (what, companion.map(|c| &mut c.kind)) {
+            (Tls::Data { bytes }, _) => self.turn(event, *bytes),
+            (Tls::ClientHello { server_name, .. }, Some(CompanionKind::Tls(record))) => {
+                record.server_name = server_name.clone();
+            }
+            (Tls::ServerHello { version }, Some(CompanionKind::Tls(record))) => {
+                record.version = Some(*version);
+            }
+            (Tls::Lost, Some(CompanionKind::Tls(record))) => record.turns.hole(),
+            _ => {}
         }
     }
 
     pub(super) fn ssh(&mut self, event: &Event, what: &Ssh) {
-        if let Ssh::Data { bytes } = what {
-            return self.turn(event, *bytes);
-        }
-        let companion = event.flow.and_then(|(f, _)| self.companions.get_mut(&f));
-        let Some(CompanionKind::Ssh(record)) = companion.map(|c| &mut c.kind) else {
-            return;
-        };
-        match what {
-            Ssh::Identification { software, .. } => {
+        let companion = beside(&mut self.companions, event);
+        match (what, companion.map(|c| &mut c.kind)) {
+            (Ssh::Data { bytes }, _) => self.turn(event, *bytes),
+            (Ssh::Identification { software, .. }, Some(CompanionKind::Ssh(record))) => {
                 let end = match event.flow {
                     Some((_, Direction::ToClient)) => &mut record.software.server,
                     _ => &mut record.software.client,
                 };
                 *end = Some(software.clone());
             }
-            Ssh::Data { .. } => {}
+            _ => {}
         }
     }
+}
+
+/// The connection that said it.
+fn beside<'a>(
+    companions: &'a mut BTreeMap<u64, Companion>,
+    event: &Event,
+) -> Option<&'a mut Companion> {
+    companions.get_mut(&event.flow?.0)
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 
+use super::downtime::{ANNOUNCED_EARLY_NS, ANNOUNCED_NS};
 use super::kept::{Kept, Span};
 use crate::dissect::event::{Echo, Guest, Path, Sign};
 use crate::net::{Mac, Stamp};
@@ -233,8 +234,15 @@ impl GuestLogs {
         logs.any(|log| log.silences.may_lack(from, to))
     }
 
-    /// Addresses that were announced in this time.
-    pub(super) fn announced(&self, from: Timestamp, to: Timestamp) -> Vec<Mac> {
+    /// Addresses that were announced when a migration connection was closed. Of what cannot be read
+    /// only the close is known, and the announcement may come before it.
+    pub(super) fn announced_at(&self, close: Timestamp) -> Vec<Mac> {
+        self.announced(close.offset(-ANNOUNCED_EARLY_NS), close)
+    }
+
+    /// Addresses that were announced from then on, and for a while behind `last`.
+    pub(super) fn announced(&self, from: Timestamp, last: Timestamp) -> Vec<Mac> {
+        let to = last.offset(ANNOUNCED_NS);
         let mut macs: Vec<Mac> = self
             .macs
             .iter()

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use super::Tracker;
 use super::joining::opener;
-use crate::migration::downtime::{ANNOUNCED_EARLY_NS, ANNOUNCED_NS};
 use crate::migration::encrypted::{self, Found, MIN_STREAM};
 use crate::migration::records::{Companion, CompanionKind};
-use crate::net::{Direction, FlowInfo, Stamp};
+use crate::net::{Direction, FlowInfo};
 
 impl Tracker {
     /// Takes encrypted connections that look like a migration for one, when they are over, or when
@@ -45,7 +44,9 @@ impl Tracker {
         for id in controls {
             while let Some(c) = self.companions.get(&id)
                 && over(c.ended, &c.info)
-                && let Some(mut found) = encrypted::attempt(c, None, |end| self.announced(end))
+                && let Some(mut found) = encrypted::attempt(c, None, |end| {
+                    !self.guests.announced_at(end.time).is_empty()
+                })
             {
                 found.attempt.source_address = self.source_beside(&c.info);
                 self.take(id, found);
@@ -77,13 +78,6 @@ impl Tracker {
                 && encrypted::is_to_source(c)
         });
         others.next().map(|c| c.info.server.ip)
-    }
-
-    /// Was any guest announced when a transfer had just ended?
-    fn announced(&self, end: Stamp) -> bool {
-        let from = end.time.offset(-ANNOUNCED_EARLY_NS);
-        let until = end.time.offset(ANNOUNCED_NS);
-        !self.guests.announced(from, until).is_empty()
     }
 
     fn take(&mut self, control: u64, found: Found) {
