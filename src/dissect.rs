@@ -300,9 +300,9 @@ impl<S: Sink> Dispatch<'_, S> {
             Conversation::Libvirt(c) => {
                 c.data(flow, direction, stamp, (offset, bytes), self.sink);
             }
-            Conversation::Multifd(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
+            Conversation::Multifd(c) => c.data(bytes, &mut self.out(flow.id, direction, stamp)),
             Conversation::Nbd(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
-            Conversation::Tls(c) => c.data(flow.id, direction, stamp, bytes, self.sink),
+            Conversation::Tls(c) => c.data(bytes, &mut self.out(flow.id, direction, stamp)),
             Conversation::Amqp(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
             Conversation::Http(c) => c.data(flow, direction, stamp, offset, bytes, self.sink),
             Conversation::Preempt(c) => c.data(bytes, &mut self.out(flow.id, direction, stamp)),
@@ -355,9 +355,9 @@ impl<S: Sink> Dispatch<'_, S> {
         match state {
             Conversation::Qemu(c) => c.gap(flow.id, direction, stamp, length, self.sink),
             Conversation::Libvirt(c) => c.gap(flow, direction, stamp, length, self.sink),
-            Conversation::Multifd(c) => c.gap(flow.id, direction, stamp, length, self.sink),
+            Conversation::Multifd(c) => c.gap(length, &mut self.out(flow.id, direction, stamp)),
             Conversation::Nbd(c) => c.gap(flow.id, direction, stamp, length, self.sink),
-            Conversation::Tls(c) => c.gap(flow.id, direction, stamp, length, self.sink),
+            Conversation::Tls(c) => c.gap(length, &mut self.out(flow.id, direction, stamp)),
             Conversation::Amqp(c) => c.gap(flow, direction, (offset, length), self.sink),
             Conversation::Http(c) => c.gap(flow, direction, (offset, length), self.sink),
             Conversation::New => *state = Conversation::Undecided(Box::default()),
@@ -440,7 +440,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 Protocol::LibvirtRpc
             }
             Conversation::Multifd(c) => {
-                c.end(flow.id, stamp, self.sink);
+                c.end(&mut self.out(flow.id, Direction::ToServer, stamp));
                 Protocol::Multifd
             }
             Conversation::Preempt(_) => Protocol::Preempt,
@@ -449,11 +449,11 @@ impl<S: Sink> Dispatch<'_, S> {
                 Protocol::Nbd
             }
             Conversation::Tls(c) => {
-                c.end(flow.id, stamp, self.sink);
+                c.end(&mut self.out(flow.id, Direction::ToServer, stamp));
                 Protocol::Tls
             }
             Conversation::Ssh(c) => {
-                c.end(flow.id, stamp, self.sink);
+                c.end(&mut self.out(flow.id, Direction::ToServer, stamp));
                 Protocol::Ssh
             }
             Conversation::Amqp(c) => {

@@ -24,12 +24,12 @@ struct Open {
     sync: bool,
 }
 
-struct Adapter<'a, S> {
-    out: Out<'a, S>,
-    open: &'a mut Option<Open>,
+struct Adapter<'a, 'b, S> {
+    out: &'b mut Out<'a, S>,
+    open: &'b mut Option<Open>,
 }
 
-impl<S: Sink> Adapter<'_, S> {
+impl<S: Sink> Adapter<'_, '_, S> {
     fn close(&mut self) {
         if let Some(Open {
             begin,
@@ -46,7 +46,7 @@ impl<S: Sink> Adapter<'_, S> {
     }
 }
 
-impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
+impl<S: Sink> Listen<Stamp> for Adapter<'_, '_, S> {
     fn item(&mut self, item: Item<'_>, begin: Stamp, _offset: u64) {
         // Told before the pages of its packet, and meant for after them.
         if let (Item::Sync { .. }, Some(open)) = (&item, self.open.as_mut()) {
@@ -130,57 +130,34 @@ impl Connection {
 
     fn with<S: Sink>(
         &mut self,
-        flow: u64,
-        direction: Direction,
-        stamp: Stamp,
-        sink: &mut S,
-        f: impl FnOnce(&mut Channel<Stamp>, &mut Adapter<'_, S>),
+        out: &mut Out<'_, S>,
+        f: impl FnOnce(&mut Channel<Stamp>, &mut Adapter<'_, '_, S>),
     ) {
-        if direction != self.source {
+        if out.direction != self.source {
             return;
         }
         let mut adapter = Adapter {
-            out: Out {
-                sink,
-                flow,
-                direction,
-                stamp,
-            },
+            out: &mut *out,
             open: &mut self.open,
         };
         f(&mut self.channel, &mut adapter);
-        sink.resolved(flow, direction, self.channel.resolved());
+        out.sink
+            .resolved(out.flow, out.direction, self.channel.resolved());
     }
 
-    pub(super) fn data(
-        &mut self,
-        flow: u64,
-        direction: Direction,
-        stamp: Stamp,
-        bytes: &[u8],
-        sink: &mut impl Sink,
-    ) {
-        self.with(flow, direction, stamp, sink, |c, out| {
-            c.push(stamp, bytes, out)
-        });
+    pub(super) fn data<S: Sink>(&mut self, bytes: &[u8], out: &mut Out<'_, S>) {
+        let stamp = out.stamp;
+        self.with(out, |c, out| c.push(stamp, bytes, out));
     }
 
-    pub(super) fn gap(
-        &mut self,
-        flow: u64,
-        direction: Direction,
-        stamp: Stamp,
-        length: u64,
-        sink: &mut impl Sink,
-    ) {
-        self.with(flow, direction, stamp, sink, |c, out| {
-            c.gap(length, stamp, out)
-        });
+    pub(super) fn gap<S: Sink>(&mut self, length: u64, out: &mut Out<'_, S>) {
+        let stamp = out.stamp;
+        self.with(out, |c, out| c.gap(length, stamp, out));
     }
 
-    pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {
-        let source = self.source;
-        self.with(flow, source, stamp, sink, |c, out| {
+    pub(super) fn end<S: Sink>(&mut self, out: &mut Out<'_, S>) {
+        out.direction = self.source;
+        self.with(out, |c, out| {
             c.finish();
             out.close();
         });

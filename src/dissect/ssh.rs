@@ -7,7 +7,7 @@ use super::Sink;
 use super::event::{Kind, Ssh};
 use super::out::Out;
 use super::turns::Turns;
-use crate::net::{Direction, Stamp};
+use crate::net::Stamp;
 
 /// State of one connection.
 #[derive(Debug, Clone)]
@@ -73,13 +73,7 @@ impl Connection {
         out.sink.resolved(out.flow, out.direction, u64::MAX);
     }
 
-    pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {
-        let mut out = Out {
-            sink,
-            flow,
-            direction: Direction::ToServer,
-            stamp,
-        };
-        self.turns.tell(&mut out);
+    pub(super) fn end<S: Sink>(&mut self, out: &mut Out<'_, S>) {
+        self.turns.tell(out);
     }
 }

@@ -17,19 +17,19 @@ pub(super) struct Connection {
     turns: Turns,
 }
 
-struct Adapter<'a, S> {
-    out: Out<'a, S>,
-    turns: &'a mut Turns,
+struct Adapter<'a, 'b, S> {
+    out: &'b mut Out<'a, S>,
+    turns: &'b mut Turns,
 }
 
-impl<S: Sink> Listen<Stamp> for Adapter<'_, S> {
+impl<S: Sink> Listen<Stamp> for Adapter<'_, '_, S> {
     fn item(&mut self, item: Item<'_>, begin: Stamp, _offset: u64) {
         match item {
             Item::Record {
                 kind: ContentType::ApplicationData,
                 length,
                 ..
-            } => self.turns.add(begin, u64::from(length), &mut self.out),
+            } => self.turns.add(begin, u64::from(length), self.out),
             Item::Record { .. } | Item::Found => {}
             Item::ClientHello {
                 server_name,
@@ -65,35 +65,22 @@ impl Connection {
 
     fn with<S: Sink>(
         &mut self,
-        flow: u64,
-        direction: Direction,
-        stamp: Stamp,
-        sink: &mut S,
-        f: impl FnOnce(&mut Decoder<Stamp>, &mut Adapter<'_, S>),
+        out: &mut Out<'_, S>,
+        f: impl FnOnce(&mut Decoder<Stamp>, &mut Adapter<'_, '_, S>),
     ) {
-        let decoder = &mut self.decoders[direction.index()];
+        let decoder = &mut self.decoders[out.direction.index()];
         let mut adapter = Adapter {
-            out: Out {
-                sink,
-                flow,
-                direction,
-                stamp,
-            },
+            out: &mut *out,
             turns: &mut self.turns,
         };
         f(decoder, &mut adapter);
-        sink.resolved(flow, direction, decoder.resolved());
+        out.sink
+            .resolved(out.flow, out.direction, decoder.resolved());
     }
 
-    pub(super) fn data(
-        &mut self,
-        flow: u64,
-        direction: Direction,
-        stamp: Stamp,
-        bytes: &[u8],
-        sink: &mut impl Sink,
-    ) {
-        self.with(flow, direction, stamp, sink, |d, out| {
+    pub(super) fn data<S: Sink>(&mut self, bytes: &[u8], out: &mut Out<'_, S>) {
+        let (direction, stamp) = (out.direction, out.stamp);
+        self.with(out, |d, out| {
             // A record may go on in many segments: its end is the last of them.
             if d.inside_record() {
                 out.turns.goes_on(direction, stamp);
@@ -102,25 +89,16 @@ impl Connection {
         });
     }
 
-    pub(super) fn gap(
-        &mut self,
-        flow: u64,
-        direction: Direction,
-        stamp: Stamp,
-        length: u64,
-        sink: &mut impl Sink,
-    ) {
-        self.with(flow, direction, stamp, sink, |d, out| {
-            d.gap(length, stamp, out)
-        });
+    pub(super) fn gap<S: Sink>(&mut self, length: u64, out: &mut Out<'_, S>) {
+        let stamp = out.stamp;
+        self.with(out, |d, out| d.gap(length, stamp, out));
     }
 
-    pub(super) fn end(&mut self, flow: u64, stamp: Stamp, sink: &mut impl Sink) {
+    pub(super) fn end<S: Sink>(&mut self, out: &mut Out<'_, S>) {
         for direction in [Direction::ToServer, Direction::ToClient] {
-            self.with(flow, direction, stamp, sink, |d, _| d.finish());
+            out.direction = direction;
+            self.with(out, |d, _| d.finish());
         }
-        self.with(flow, Direction::ToServer, stamp, sink, |_, out| {
-            out.turns.tell(&mut out.out);
-        });
+        self.turns.tell(out);
     }
 }
