@@ -14,13 +14,13 @@ demo: setup
 
 # All tests.
 test: setup
-	cargo test --workspace --quiet
+	cargo test --workspace --features tables --quiet
 
 # What a change must pass.
 check: setup
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --no-default-features -- -D warnings
+	cargo clippy --workspace --all-targets --features tables -- -D warnings
+	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 
 # The dependencies: licences, advisories, sources, and whether all are used. Needs cargo-deny and
 # cargo-machete.
@@ -29,7 +29,9 @@ audit:
 	cargo machete
 
 # Speed beside other tools, as ratios. BENCH_MIB=4096 for a larger trace.
+# BENCH_OLD=PROGRAM: beside another build, turn by turn.
 bench: setup
+	benches/build.sh
 	benches/analyze.sh $${BENCH_MIB:-1024}
 	benches/scale.sh
 	benches/live.sh
@@ -44,4 +46,4 @@ fuzz: setup
 	cargo test --quiet --test fuzz_replay --test limits
 
 install: setup
-	cargo install --locked --path .
+	cargo install --locked --path . --features tables

@@ -1,6 +1,9 @@
 #!/bin/sh
 # How fast is `phasescope analyze` beside tools that read the same file? Prints ratios; asserts
 # nothing. Usage: benches/analyze.sh [MIB]
+#
+# BENCH_OLD=PROGRAM: beside another build of phasescope, turn by turn, so that the machine's mood falls
+# on both alike; the median of BENCH_PAIRS (15) ratios of time, and of peak memory.
 set -eu
 cd "$(dirname "$0")/.."
 mib=${1:-1024}
@@ -21,6 +24,29 @@ measure() {
     done
 }
 
+# Runs both programs in turn on a file; prints new over old.
+pair() {
+    [ -n "${BENCH_OLD:-}" ] || return 0
+    : >"$folder/pairs"
+    for n in $(seq "${BENCH_PAIRS:-15}"); do
+        # Who goes first changes.
+        order="$program $BENCH_OLD"
+        [ $((n % 2)) = 0 ] || order="$BENCH_OLD $program"
+        for p in $order; do
+            start=$(date +%s%N)
+            /usr/bin/time -f '%M' -o "$folder/time" "$p" analyze -q "$1" >/dev/null 2>&1 || true
+            end=$(date +%s%N)
+            echo "$n $([ "$p" = "$program" ] && echo new || echo old) $((end - start)) $(tail -n 1 "$folder/time")"
+        done
+    done >"$folder/pairs"
+    awk '{ t[$1, $2] = $3; m[$1, $2] = $4 } END { for (i = 1; (i, "new") in t; i++)
+        print t[i, "new"] / t[i, "old"], m[i, "new"] / m[i, "old"], t[i, "new"] / 1e6, t[i, "old"] / 1e6 }' \
+        "$folder/pairs" >"$folder/ratios"
+    middle() { sort -g -k "$1,$1" "$folder/ratios" | awk -v k="$1" '{ v[NR] = $k } END { print v[int((NR + 1) / 2)] }'; }
+    printf '  new build over old one: time %.3f (%.0f over %.0f ms), peak memory %.3f (medians of %s pairs)\n' \
+        "$(middle 1)" "$(middle 3)" "$(middle 4)" "$(middle 2)" "$n"
+}
+
 row() { # name, seconds, peak KiB, cat's seconds, own seconds, bytes, packets
     awk -v n="$1" -v s="$2" -v m="$3" -v c="$4" -v own="$5" -v b="$6" -v p="$7" 'BEGIN {
         if (s < 0.001) s = 0.001
@@ -38,6 +64,7 @@ case_of() { # label, file
     measure 3 "$program" analyze -q "$file"; own_s=$best; own_m=$peak
     row "cat FILE > /dev/null" "$cat_s" "$cat_m" "$cat_s" "$own_s" "$bytes" "$packets"
     row "phasescope analyze FILE" "$own_s" "$own_m" "$cat_s" "$own_s" "$bytes" "$packets"
+    pair "$file"
     if command -v tcpdump >/dev/null; then
         measure 3 tcpdump -r "$file" -w /dev/null
         row "tcpdump -r FILE -w /dev/null" "$best" "$peak" "$cat_s" "$own_s" "$bytes" "$packets"

@@ -1,7 +1,7 @@
 //! Many runs: statistics by group, comparisons, costs, models.
 //!
 //! A [`runs::Run`] is one migration with its factors; [`metrics::METRICS`] says what is measured
-//! on it; [`table`] makes polars frames of both; [`sample`] sums up; [`compare`] and [`rules`]
+//! on it; [`table`] makes tables of both; [`sample`] sums up; [`compare`] and [`rules`]
 //! judge; [`lmdt`] and [`what_if`] reckon with models whose assumptions they state.
 
 pub mod compare;
@@ -21,9 +21,9 @@ pub mod what_if;
 /// Why a table cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
-    /// polars failed.
+    /// A table cannot be made, read or written.
     #[error("table: {0}")]
-    Table(#[from] polars::error::PolarsError),
+    Table(#[from] phasescope_tables::TableError),
     /// A manifest, rule, factor or name is not as it should be.
     #[error("{0}")]
     Words(String),

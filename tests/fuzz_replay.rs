@@ -16,6 +16,7 @@ mod mutate;
 #[path = "fuzz_replay/seeds.rs"]
 mod seeds;
 
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -136,6 +137,23 @@ fn derived_seeds_are_current() {
             std::fs::write(&file, &bytes).expect("can be written");
         }
         let kept = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        assert!(kept == bytes, "{} differs", file.display());
+        assert!(
+            inflated(&kept) == inflated(&bytes),
+            "{} differs",
+            file.display()
+        );
+    }
+}
+
+/// A seed that holds gzip (RFC 1952), without it: which library packs it depends on the build's
+/// features, and two of them give other bytes of the same contents.
+fn inflated(seed: &[u8]) -> Vec<u8> {
+    let Some(at) = seed.windows(3).take(16).position(|w| w == [0x1f, 0x8b, 8]) else {
+        return seed.to_vec();
+    };
+    let mut all = seed[..at].to_vec();
+    match flate2::read::GzDecoder::new(&seed[at..]).read_to_end(&mut all) {
+        Ok(_) => all,
+        Err(_) => seed.to_vec(),
     }
 }

@@ -3,11 +3,15 @@
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 
-use super::ahead::Ahead;
+use super::ahead::{self, Ahead};
 use super::{Damage, Fault};
 
-/// Bytes asked of the system at once.
-const BLOCK: usize = 256 << 10;
+/// Bytes asked of the system at once. Fewer make more calls and wake the other thread more often;
+/// more do not stay in a core's cache.
+const BLOCK: usize = 1 << 20;
+
+/// Bytes of the first block: what most small files fit into.
+const FIRST: usize = 256 << 10;
 
 /// What is left of a block is moved in front of the next one; more than this is rare. Bytes.
 const HEADROOM: usize = 64 << 10;
@@ -44,7 +48,7 @@ impl Block {
     pub(super) fn new(input: Box<dyn Read + Send>) -> Self {
         Self {
             input: Input::Here(input),
-            buffer: vec![0; BLOCK],
+            buffer: vec![0; FIRST],
             start: 0,
             end: 0,
             base: 0,
@@ -89,7 +93,7 @@ impl Block {
     /// Adds bytes behind those that are there; false where there are no more.
     fn more(&mut self) -> io::Result<bool> {
         if let Input::Here(_) = self.input
-            && self.base + self.end as u64 >= BLOCK as u64
+            && self.base + self.end as u64 >= FIRST as u64
             && let Input::Here(input) = std::mem::replace(&mut self.input, Input::Ended)
         {
             self.input = Input::Ahead(Ahead::new(input, HEADROOM, BLOCK)?);
@@ -115,19 +119,17 @@ impl Block {
                     return Ok(false);
                 };
                 let left = self.end - self.start;
+                let from = ahead::beginning(&block, HEADROOM);
                 if left <= HEADROOM {
                     let mut next = block;
-                    next[HEADROOM - left..HEADROOM]
-                        .copy_from_slice(&self.buffer[self.start..self.end]);
+                    next[from - left..from].copy_from_slice(&self.buffer[self.start..self.end]);
                     let used = std::mem::replace(&mut self.buffer, next);
+                    let fresh = || ahead::memory(HEADROOM, BLOCK);
                     // One that was made for a large record is not kept.
-                    if used.len() == HEADROOM + BLOCK {
-                        ahead.give_back(used);
-                    } else {
-                        ahead.give_back(vec![0; HEADROOM + BLOCK]);
-                    }
-                    self.base = self.base + self.start as u64 - (HEADROOM - left) as u64;
-                    self.start = HEADROOM - left;
+                    let kept = Some(used).filter(|u| u.len() == self.buffer.len());
+                    ahead.give_back(kept.unwrap_or_else(fresh));
+                    self.base = self.base + self.start as u64 - (from - left) as u64;
+                    self.start = from - left;
                     self.end = end;
                 } else {
                     // A record larger than the headroom grows in its own buffer.
@@ -135,7 +137,7 @@ impl Block {
                     self.base += self.start as u64;
                     self.start = 0;
                     self.buffer.truncate(left);
-                    self.buffer.extend_from_slice(&block[HEADROOM..end]);
+                    self.buffer.extend_from_slice(&block[from..end]);
                     self.end = self.buffer.len();
                     ahead.give_back(block);
                 }

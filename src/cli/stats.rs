@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use phasescope::stats::interval::Interval;
 use phasescope::stats::{StatsError, table};
+use phasescope_tables::Table;
 
 use super::output::{json, write};
 use super::runs::Runs;
@@ -34,7 +35,7 @@ pub(crate) struct Stats {
     #[arg(long, value_enum, default_value_t = TableFormat::Text)]
     format: TableFormat,
 
-    /// One row for each run and metric instead of summaries (CSV, JSON or Parquet).
+    /// One row for each run and metric instead of summaries (CSV, JSON, Parquet or Arrow).
     #[arg(long)]
     observations: bool,
 
@@ -71,10 +72,15 @@ enum TableFormat {
     Csv,
     /// Schema phasescope.stats/1
     Json,
-    /// One row for each group and metric
-    #[cfg(feature = "parquet")]
+    /// As CSV, in Apache Parquet; needs a build with the feature `tables`
     Parquet,
+    /// As CSV, in Apache Arrow's file format; needs a build with the feature `tables`
+    Arrow,
 }
+
+#[cfg(not(feature = "tables"))]
+const WITHOUT_TABLES: &str = "Parquet and Arrow need the feature `tables`, which this build lacks: \
+                              cargo build --release --features tables";
 
 fn failed(e: StatsError) -> Failure {
     Failure::Other(e.to_string())
@@ -88,13 +94,17 @@ impl Stats {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         self.runs.check(&self.group)?;
         if self.observations && matches!(self.format, TableFormat::Text | TableFormat::Markdown) {
-            let why = "--observations needs --format csv (or json, parquet)".to_owned();
+            let why = "--observations needs --format csv (or json, parquet, arrow)".to_owned();
             return Err(Failure::Usage(why));
+        }
+        #[cfg(not(feature = "tables"))]
+        if matches!(self.format, TableFormat::Parquet | TableFormat::Arrow) {
+            return Err(Failure::Usage(WITHOUT_TABLES.to_owned()));
         }
         let runs = self.runs.load()?;
         let long = table::observations(&runs, &self.group).map_err(failed)?;
         let bytes = if self.observations {
-            self.long(long)?
+            self.table(&long)?
         } else {
             let interval = self.interval.interval();
             let rows = table::summarize(&long, &self.group, interval).map_err(failed)?;
@@ -104,30 +114,24 @@ impl Stats {
         Ok(exit::FOUND)
     }
 
-    fn long(&self, mut frame: polars::frame::DataFrame) -> Result<Vec<u8>, Failure> {
-        Ok(match self.format {
-            #[cfg(feature = "parquet")]
-            TableFormat::Parquet => table::parquet(&mut frame).map_err(failed)?,
-            TableFormat::Json => {
-                let value = table::rows_json(&frame).map_err(failed)?;
-                json(&value)?.into_bytes()
-            }
-            _ => table::csv(&mut frame).map_err(failed)?.into_bytes(),
-        })
+    fn table(&self, table: &Table) -> Result<Vec<u8>, Failure> {
+        let bytes = match self.format {
+            #[cfg(feature = "tables")]
+            TableFormat::Parquet => table.parquet(),
+            #[cfg(feature = "tables")]
+            TableFormat::Arrow => table.arrow(),
+            TableFormat::Json => return Ok(json(&table.json())?.into_bytes()),
+            _ => table.csv().map(String::into_bytes),
+        };
+        bytes.map_err(|e| failed(e.into()))
     }
 
     fn summaries(&self, rows: &[table::Row]) -> Result<Vec<u8>, Failure> {
         let interval = self.interval.interval();
         let mut text = String::new();
         match self.format {
-            TableFormat::Csv => {
-                let mut frame = table::frame(rows, &self.group).map_err(failed)?;
-                text = table::csv(&mut frame).map_err(failed)?;
-            }
-            #[cfg(feature = "parquet")]
-            TableFormat::Parquet => {
-                let mut frame = table::frame(rows, &self.group).map_err(failed)?;
-                return table::parquet(&mut frame).map_err(failed);
+            TableFormat::Csv | TableFormat::Parquet | TableFormat::Arrow => {
+                return self.table(&table::summaries(rows, &self.group).map_err(failed)?);
             }
             TableFormat::Json => {
                 text = json(&table::to_json(rows, &self.group, interval))?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Device, Precision};
 
-use super::source::{Outlet, Shared, Source, SourceError};
+use super::source::{DRAIN, Outlet, Shared, Source, SourceError};
 use super::stamps::{self, Stamps};
 use crate::capture::{FileSummary, Frame, Interface, LinkType, MAX_FRAME};
 use crate::time::Timestamp;
@@ -15,6 +15,9 @@ pub const RING_BYTES: i32 = 64 << 20;
 /// The kernel hands frames over in blocks; one that is not full waits so long. Milliseconds.
 /// libpcap's immediate mode would hand over each frame alone, which costs most of the rate.
 const BLOCK_WAIT_MS: i32 = 20;
+
+/// Looks without a frame, a block's wait apart, after which the kernel has no more.
+const SILENT: u32 = 3;
 
 /// Frames handed over in one call.
 const CALL_FRAMES: usize = 4096;
@@ -39,7 +42,8 @@ pub struct Settings {
 /// An open device.
 pub struct LiveDevice {
     name: String,
-    capture: Capture<Active>,
+    /// `None` where it has ended.
+    capture: Option<Capture<Active>>,
     link: LinkType,
     snap_length: u32,
 }
@@ -133,7 +137,7 @@ impl LiveDevice {
         let link = LinkType::from_number(capture.get_datalink().0 as u32);
         Ok(Self {
             name: name.to_owned(),
-            capture,
+            capture: Some(capture),
             link,
             snap_length,
         })
@@ -156,39 +160,68 @@ impl LiveDevice {
 
     /// See [`Source::waker`].
     pub(super) fn breaker(&mut self) -> Box<dyn Fn() + Send> {
-        let handle = self.capture.breakloop_handle();
-        Box::new(move || handle.breakloop())
+        let handle = self.capture.as_mut().map(Capture::breakloop_handle);
+        Box::new(move || {
+            if let Some(handle) = &handle {
+                handle.breakloop();
+            }
+        })
     }
 
-    /// Gives frames until it is stopped; `idle` is called between handfuls of them.
+    /// Gives frames until it is stopped, and then those that the kernel has captured by then; `idle`
+    /// is called between handfuls of them.
     pub(super) fn each(
         &mut self,
         shared: &Shared,
         mut give: impl FnMut(Timestamp, u32, &[u8]),
         mut idle: impl FnMut() -> bool,
     ) -> Result<(), SourceError> {
+        let Some(mut capture) = self.capture.take() else {
+            return Ok(());
+        };
         let (mut kernel, mut interface) = (Counter::default(), Counter::default());
-        let mut asked: Option<Instant> = None;
-        loop {
-            let done = self.capture.dispatch(Some(CALL_FRAMES), |packet| {
+        let mut count = |capture: &mut Capture<Active>| {
+            if let Ok(s) = capture.stats() {
+                shared.device_drops(kernel.more(s.dropped), interface.more(s.if_dropped));
+            }
+        };
+        let mut some = |capture: &mut Capture<Active>| {
+            capture.dispatch(Some(CALL_FRAMES), |packet| {
                 let h = packet.header;
                 give(time(h), h.len.max(h.caplen), packet.data);
-            });
-            let stopped = shared.stopped();
-            if stopped || asked.is_none_or(|a| a.elapsed() > STATS_EVERY) {
+            })
+        };
+        let mut asked: Option<Instant> = None;
+        while !shared.stopped() {
+            let done = some(&mut capture);
+            if asked.is_none_or(|a| a.elapsed() > STATS_EVERY) {
                 asked = Some(Instant::now());
-                if let Ok(s) = self.capture.stats() {
-                    let k = kernel.more(s.dropped);
-                    shared.device_drops(k, interface.more(s.if_dropped));
-                }
+                count(&mut capture);
             }
-            if !idle() || stopped {
+            if !idle() {
                 return Ok(());
             }
-            if let Err(e) = done {
+            if let Err(e) = done
+                && !shared.stopped()
+            {
                 return Err(refused(&self.name, &e));
             }
         }
+        let stopped = Instant::now();
+        let mut capture = capture.setnonblock().map_err(|e| refused(&self.name, &e))?;
+        let mut silent = 0;
+        while silent < SILENT && stopped.elapsed() < DRAIN {
+            // What woke it up comes as an error.
+            if some(&mut capture).is_ok_and(|n| n > 0) {
+                silent = 0;
+            } else {
+                silent += 1;
+                std::thread::sleep(Duration::from_millis(BLOCK_WAIT_MS as u64));
+            }
+        }
+        count(&mut capture);
+        idle();
+        Ok(())
     }
 }
 

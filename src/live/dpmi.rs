@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::device::{LiveDevice, Settings};
-use super::source::{Outlet, Shared, Source, SourceError};
+use super::source::{DRAIN, Outlet, Shared, Source, SourceError};
 use crate::capture::dpmi::{Name, RecordHeader, StreamCounts, StreamDecoder};
 use crate::capture::{FileSummary, Frame, Interface, LinkType};
 
@@ -256,13 +256,21 @@ impl Source for DpmiStream {
             Transport::Udp(socket) => {
                 let mut buffer = vec![0; MAX_DATAGRAM];
                 let mut flushed = Instant::now();
-                while !shared.stopped() && !out.is_closed() {
+                let mut stopped: Option<Instant> = None;
+                while !out.is_closed() && stopped.is_none_or(|s| s.elapsed() < DRAIN) {
+                    if shared.stopped() {
+                        stopped.get_or_insert_with(Instant::now);
+                    }
                     match socket.recv_from(&mut buffer) {
                         Ok((n, from)) => {
                             let payload = buffer.get(..n).unwrap_or_default();
                             decoder.take(Sender::Udp(from), payload, out, shared);
                         }
-                        Err(e) if is_timeout(e.kind()) => {}
+                        Err(e) if is_timeout(e.kind()) => {
+                            if stopped.is_some() {
+                                break;
+                            }
+                        }
                         Err(e) => {
                             return Err(SourceError::Device {
                                 name: self.name.clone(),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::batch::{Batch, Pool};
 use crate::capture::dpmi::StreamCounts;
@@ -10,6 +11,10 @@ use crate::capture::{CaptureError, FileSummary, Frame, Interface};
 
 /// Batches that wait for the analysis, or for the recorder. At most a MiB each.
 pub const QUEUE: usize = 192;
+
+/// A source that is asked to end gives what had come by then, for so long at most: what the kernel has
+/// captured and not yet handed over is not lost.
+pub(super) const DRAIN: Duration = Duration::from_secs(1);
 
 /// Frames that were captured, or should have been, and were not looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use polars::prelude::{AnyValue, DataFrame};
+use phasescope_tables::Texts;
 
 use super::StatsError;
 use super::runs::Run;
-use super::table::read_texts;
 
 /// Levels by factor.
 pub type Levels = BTreeMap<String, String>;
@@ -38,41 +37,34 @@ impl Manifest {
     /// # Errors
     /// It is no CSV, or has no column `file`.
     pub fn read(csv: &[u8]) -> Result<Self, StatsError> {
-        let frame = read_texts(csv)?;
-        let column = |frame: &DataFrame, name: &str| -> Result<Vec<String>, StatsError> {
-            let column = frame.column(name)?;
-            (0..frame.height())
-                .map(|i| Ok(text(&column.get(i)?)))
-                .collect()
-        };
-        let names: Vec<String> = frame
-            .get_column_names()
-            .iter()
-            .map(|n| n.to_string())
-            .collect();
-        let Some(files) = names.iter().find(|n| n.trim() == "file") else {
+        let table = Texts::read(csv)?;
+        let Some(files) = table.heads().iter().position(|n| n == "file") else {
             let why = "the manifest has no column `file` in its first line".to_owned();
             return Err(StatsError::Words(why));
         };
-        let mut rows: Vec<Row> = column(&frame, files)?
-            .into_iter()
-            .map(|file| Row {
-                file,
+        let row = |cells: &[String]| {
+            let mut row = Row {
+                file: cells[files].clone(),
                 levels: Levels::new(),
                 with: vec![],
-            })
-            .collect();
-        for name in names.iter().filter(|n| *n != files) {
-            for (row, value) in rows.iter_mut().zip(column(&frame, name)?) {
-                if name.trim() == "with" {
-                    let parts = value.split(TOGETHER).map(str::trim);
-                    let parts = parts.filter(|p| !p.is_empty());
-                    row.with = parts.map(str::to_owned).collect();
-                } else if !value.is_empty() {
-                    row.levels.insert(name.trim().to_owned(), value);
+            };
+            for (name, value) in table.heads().iter().zip(cells) {
+                match name.as_str() {
+                    "file" => {}
+                    "with" => {
+                        let parts = value.split(TOGETHER).map(str::trim);
+                        let parts = parts.filter(|p| !p.is_empty());
+                        row.with = parts.map(str::to_owned).collect();
+                    }
+                    _ if value.is_empty() => {}
+                    _ => {
+                        row.levels.insert(name.clone(), value.clone());
+                    }
                 }
             }
-        }
+            row
+        };
+        let rows = table.rows().map(|(_, cells)| row(cells)).collect();
         Ok(Self { rows })
     }
 
@@ -100,15 +92,6 @@ impl Manifest {
         self.rows
             .iter()
             .flat_map(|r| r.levels.keys().map(String::as_str))
-    }
-}
-
-fn text(value: &AnyValue<'_>) -> String {
-    match value {
-        AnyValue::Null => String::new(),
-        AnyValue::String(s) => s.trim().to_owned(),
-        AnyValue::StringOwned(s) => s.trim().to_owned(),
-        other => other.to_string(),
     }
 }
 

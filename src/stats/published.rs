@@ -1,11 +1,10 @@
 //! Printed tables: mean, deviation, interval and variation with the digits that were printed, and
 //! whether they agree with each other.
 
-use polars::prelude::DataFrame;
+use phasescope_tables::Texts;
 
 use super::StatsError;
 use super::interval::Interval;
-use super::table::read_texts;
 use crate::migration::PhaseName;
 use crate::plot::budget::{Bar, Part};
 
@@ -116,8 +115,8 @@ pub(crate) const TOTAL: &str = "Total Migration Time";
 /// # Errors
 /// It is no CSV, lacks a column, or holds something else than numbers.
 pub fn read(csv: &[u8]) -> Result<Vec<Cell>, StatsError> {
-    let frame = read_texts(csv)?;
-    let column = |name: &str| texts(&frame, name);
+    let table = Texts::read(csv)?;
+    let column = |name: &str| table.column(name);
     let (tables, flavors) = (column("table")?, column("flavor")?);
     let (loads, metrics) = (column("cpu_load_percent")?, column("metric")?);
     let runs = column("runs")?;
@@ -129,13 +128,13 @@ pub fn read(csv: &[u8]) -> Result<Vec<Cell>, StatsError> {
     };
     let (means, deviations) = (number("mean")?, number("standard_deviation")?);
     let (halves, variations) = (number("ci95_half_width")?, number("cov_percent")?);
-    (0..frame.height())
+    (0..runs.len())
         .map(|i| {
             Ok(Cell {
-                table: tables[i].clone(),
-                flavor: flavors[i].clone(),
-                load: loads[i].clone(),
-                metric: metrics[i].clone(),
+                table: tables[i].to_owned(),
+                flavor: flavors[i].to_owned(),
+                load: loads[i].to_owned(),
+                metric: metrics[i].to_owned(),
                 runs: runs[i]
                     .parse()
                     .map_err(|_| StatsError::Words(format!("runs: `{}`", runs[i])))?,
@@ -146,14 +145,6 @@ pub fn read(csv: &[u8]) -> Result<Vec<Cell>, StatsError> {
             })
         })
         .collect()
-}
-
-fn texts(frame: &DataFrame, name: &str) -> Result<Vec<String>, StatsError> {
-    let column = frame.column(name)?.str()?;
-    Ok(column
-        .iter()
-        .map(|v| v.unwrap_or_default().to_owned())
-        .collect())
 }
 
 /// The budgets of one flavor, one bar for each load, in the order of the table. What the phases

@@ -1,9 +1,8 @@
-//! polars frames: one row for each run and metric, and one for each group and metric.
+//! Tables: one row for each run and metric, and one for each group and metric.
 
-use std::io::Cursor;
+use std::collections::HashMap;
 
-use polars::prelude::{AnyValue, Column, CsvReadOptions, CsvWriter, DataFrame, NamedFrom};
-use polars::prelude::{SerReader, SerWriter, Series};
+use phasescope_tables::{Column, Table};
 use serde_json::{Map, Value, json};
 
 use super::StatsError;
@@ -25,7 +24,7 @@ const VALUE: &str = "value";
 ///
 /// # Errors
 /// A factor has the name of one of those columns.
-pub fn observations(runs: &[Run], factors: &[String]) -> Result<DataFrame, StatsError> {
+pub fn observations(runs: &[Run], factors: &[String]) -> Result<Table, StatsError> {
     let mut rows: Vec<(&Run, &str, Unit, f64)> = vec![];
     for metric in METRICS {
         for run in runs {
@@ -34,21 +33,22 @@ pub fn observations(runs: &[Run], factors: &[String]) -> Result<DataFrame, Stats
             }
         }
     }
-    let text = |name: &str, values: Vec<String>| Column::from(Series::new(name.into(), values));
-    let mut columns = vec![];
+    let mut table = Table::default();
     for f in factors {
         let levels = rows.iter().map(|(r, ..)| r.factor(f).unwrap_or_default());
-        columns.push(text(f, levels.collect()));
+        table.push(f, Column::Text(levels.collect()))?;
     }
     if !factors.iter().any(|f| f == "run") {
-        columns.push(text("run", rows.iter().map(|(r, ..)| r.label()).collect()));
+        let labels = rows.iter().map(|(r, ..)| r.label());
+        table.push("run", Column::Text(labels.collect()))?;
     }
-    columns.push(text(METRIC, rows.iter().map(|r| r.1.to_owned()).collect()));
-    let units = rows.iter().map(|r| r.2.name().to_owned()).collect();
-    columns.push(text("unit", units));
-    let values: Vec<f64> = rows.iter().map(|r| r.3).collect();
-    columns.push(Column::from(Series::new(VALUE.into(), values)));
-    Ok(DataFrame::new(rows.len(), columns)?)
+    let metrics = rows.iter().map(|r| r.1.to_owned());
+    table.push(METRIC, Column::Text(metrics.collect()))?;
+    let units = rows.iter().map(|r| r.2.name().to_owned());
+    table.push("unit", Column::Text(units.collect()))?;
+    let values = rows.iter().map(|r| Some(r.3));
+    table.push(VALUE, Column::Number(values.collect()))?;
+    Ok(table)
 }
 
 /// The summary of one group and metric.
@@ -62,40 +62,26 @@ pub struct Row {
     pub summary: Summary,
 }
 
-/// Sums up a long frame by factors and metric. Groups come in natural order of their levels,
+/// Sums up observations by factors and metric. Groups come in natural order of their levels,
 /// metrics in their own.
 ///
 /// # Errors
-/// The frame lacks a column.
+/// The table lacks a column.
 pub fn summarize(
-    frame: &DataFrame,
+    table: &Table,
     factors: &[String],
     interval: Interval,
 ) -> Result<Vec<Row>, StatsError> {
-    let mut keys: Vec<String> = factors.to_vec();
-    keys.push(METRIC.to_owned());
-    let values = frame.column(VALUE)?.f64()?.clone();
-    let columns: Vec<_> = keys
-        .iter()
-        .map(|k| Ok(frame.column(k)?.str()?.clone()))
-        .collect::<Result<_, StatsError>>()?;
-    let groups = frame.group_by_stable(keys.iter().map(String::as_str))?;
+    let keys = factors.iter().map(String::as_str).chain([METRIC]);
+    let keys = keys.map(|k| table.text(k)).collect::<Result<Vec<_>, _>>()?;
+    let mut samples: HashMap<Vec<&str>, Vec<f64>> = HashMap::new();
+    for (i, value) in table.number(VALUE)?.iter().enumerate() {
+        let group = keys.iter().map(|k| k[i].as_str()).collect();
+        samples.entry(group).or_default().extend(value);
+    }
     let mut rows = vec![];
-    for g in groups.get_groups().iter() {
-        let first = g.first() as usize;
-        let members: Vec<usize> = match g {
-            polars::prelude::GroupsIndicator::Idx((_, all)) => {
-                all.iter().map(|i| *i as usize).collect()
-            }
-            polars::prelude::GroupsIndicator::Slice([from, n]) => {
-                (from as usize..(from + n) as usize).collect()
-            }
-        };
-        let sample: Vec<f64> = members.iter().filter_map(|i| values.get(*i)).collect();
-        let mut group: Vec<String> = columns
-            .iter()
-            .map(|c| c.get(first).unwrap_or_default().to_owned())
-            .collect();
+    for (group, sample) in samples {
+        let mut group: Vec<String> = group.into_iter().map(str::to_owned).collect();
         let metric = group.pop().unwrap_or_default();
         if let Some(summary) = Summary::of(&sample, interval) {
             rows.push(Row {
@@ -127,27 +113,25 @@ pub fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     }
 }
 
-/// The summaries as a frame: factors, `metric`, `unit`, and the numbers.
+/// The summaries as a table: factors, `metric`, `unit`, and the numbers.
 ///
 /// # Errors
 /// A factor has the name of another column.
-pub fn frame(rows: &[Row], factors: &[String]) -> Result<DataFrame, StatsError> {
-    let mut columns = vec![];
+pub fn summaries(rows: &[Row], factors: &[String]) -> Result<Table, StatsError> {
+    let mut table = Table::default();
+    let text = |of: &dyn Fn(&Row) -> String| Column::Text(rows.iter().map(of).collect());
     for (i, f) in factors.iter().enumerate() {
-        let levels: Vec<String> = rows.iter().map(|r| r.group[i].clone()).collect();
-        columns.push(Column::from(Series::new(f.as_str().into(), levels)));
+        table.push(f, text(&|r| r.group[i].clone()))?;
     }
-    let metrics: Vec<&str> = rows.iter().map(|r| r.metric.as_str()).collect();
-    columns.push(Column::from(Series::new(METRIC.into(), metrics)));
-    let units: Vec<&str> = rows.iter().map(|r| unit(&r.metric).name()).collect();
-    columns.push(Column::from(Series::new("unit".into(), units)));
-    let n: Vec<u64> = rows.iter().map(|r| r.summary.n as u64).collect();
-    columns.push(Column::from(Series::new("n".into(), n)));
+    table.push(METRIC, text(&|r| r.metric.clone()))?;
+    table.push("unit", text(&|r| unit(&r.metric).name().to_owned()))?;
+    let n = rows.iter().map(|r| r.summary.n as u64);
+    table.push("n", Column::Count(n.collect()))?;
     for (name, of) in NUMBERS {
-        let values: Vec<Option<f64>> = rows.iter().map(|r| of(&r.summary)).collect();
-        columns.push(Column::from(Series::new((*name).into(), values)));
+        let values = rows.iter().map(|r| of(&r.summary));
+        table.push(name, Column::Number(values.collect()))?;
     }
-    Ok(DataFrame::new(rows.len(), columns)?)
+    Ok(table)
 }
 
 /// The numbers of a summary, as columns and keys.
@@ -167,59 +151,6 @@ const NUMBERS: &[Number] = &[
 /// The unit of a metric.
 pub fn unit(metric: &str) -> Unit {
     find(metric).map_or(Unit::Count, |m| m.unit)
-}
-
-/// CSV with a header, every column as text.
-pub(super) fn read_texts(csv: &[u8]) -> Result<DataFrame, StatsError> {
-    Ok(CsvReadOptions::default()
-        .with_has_header(true)
-        .with_infer_schema_length(Some(0))
-        .into_reader_with_file_handle(Cursor::new(csv.to_vec()))
-        .finish()?)
-}
-
-/// As CSV with a header.
-///
-/// # Errors
-/// polars cannot write it.
-pub fn csv(frame: &mut DataFrame) -> Result<String, StatsError> {
-    let mut out = Vec::new();
-    CsvWriter::new(&mut out)
-        .include_header(true)
-        .finish(frame)?;
-    Ok(String::from_utf8_lossy(&out).into_owned())
-}
-
-/// The rows of a frame as JSON objects.
-///
-/// # Errors
-/// polars cannot read its own column.
-pub fn rows_json(frame: &DataFrame) -> Result<Value, StatsError> {
-    let mut rows = vec![Map::new(); frame.height()];
-    for column in frame.columns() {
-        for (i, row) in rows.iter_mut().enumerate() {
-            let value = match column.get(i)? {
-                AnyValue::Null => Value::Null,
-                AnyValue::Float64(v) => json!(v),
-                AnyValue::UInt64(v) => json!(v),
-                AnyValue::String(s) => json!(s),
-                other => json!(other.to_string()),
-            };
-            row.insert(column.name().to_string(), value);
-        }
-    }
-    Ok(Value::Array(rows.into_iter().map(Value::Object).collect()))
-}
-
-/// As Parquet.
-///
-/// # Errors
-/// polars cannot write it.
-#[cfg(feature = "parquet")]
-pub fn parquet(frame: &mut DataFrame) -> Result<Vec<u8>, StatsError> {
-    let mut out = Vec::new();
-    polars::prelude::ParquetWriter::new(&mut out).finish(frame)?;
-    Ok(out)
 }
 
 /// As JSON: [`SCHEMA`].

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phasescope::capture::{Capture, Options};
 use phasescope::live::dpmi::{Address, DpmiStream};
@@ -42,12 +42,18 @@ fn receive(frames: &[Vec<u8>]) -> (Seen, Arc<Shared>) {
     let for_source = shared.clone();
     let thread = std::thread::spawn(move || stream.run(&mut out, &for_source).map(|_| ()));
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-    for f in frames {
+    for (n, f) in frames.iter().enumerate() {
         sender.send_to(f, ("127.0.0.1", port)).unwrap();
-        // Not faster than the socket's buffer can hold.
-        std::thread::sleep(Duration::from_millis(1));
+        // Not faster than they are taken, so that the socket's buffer never fills.
+        let begun = Instant::now();
+        while shared.streams().is_none_or(|s| s.frames <= n as u64) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "frame {n} does not come"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
-    std::thread::sleep(Duration::from_millis(200));
     shared.stop();
     thread.join().unwrap().unwrap();
     let mut seen = Vec::new();

@@ -72,8 +72,12 @@ impl Kept {
     }
 
     fn wait(&mut self) -> ExitStatus {
+        self.wait_for(Duration::from_secs(60))
+    }
+
+    fn wait_for(&mut self, time: Duration) -> ExitStatus {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(20) {
+        while begun.elapsed() < time {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }

@@ -75,19 +75,19 @@ impl Net {
         self.live_on(&[&["--interface", "tap"], arguments].concat())
     }
 
+    /// It captures, behind its filter, when it has told its first line.
     fn live_on(&self, arguments: &[&str]) -> Kept {
-        let child = self.start(arguments);
-        self.wait_for("ip -d link show tap", "promiscuity 1");
+        let told = folder(&format!("told-{}", self.0)).join("lines.ndjson");
+        let mut live = self.headless(arguments);
+        live.stdout(std::fs::File::create(&told).unwrap());
+        let mut child = Kept(live.spawn().unwrap());
+        let begun = Instant::now();
+        while std::fs::metadata(&told).unwrap().len() == 0 {
+            assert!(child.0.try_wait().unwrap().is_none(), "it ended");
+            assert!(begun.elapsed() < Duration::from_secs(60), "no capture");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         child
-    }
-
-    fn start(&self, arguments: &[&str]) -> Kept {
-        Kept(
-            self.headless(arguments)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
     }
 
     fn headless(&self, arguments: &[&str]) -> Command {
@@ -96,41 +96,48 @@ impl Net {
         c
     }
 
-    /// Waits until a command says this. A device that is listened to is promiscuous.
-    fn wait_for(&self, line: &str, words: &str) {
-        let begun = Instant::now();
-        loop {
-            let said = self.command("sh").args(["-c", line]).output().unwrap();
-            if String::from_utf8_lossy(&said.stdout).contains(words) {
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "no capture");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Captures into a file, where there is tcpdump.
-    fn tcpdump(&self, file: &Path) -> Option<Kept> {
+    /// Captures into a file, where there is tcpdump; what it says goes into another one.
+    fn tcpdump(&self, file: &Path, words: &Path) -> Option<Kept> {
         let mut c = self.command("tcpdump");
         c.args(["-i", "tap", "-p", "-U", "-B", "65536", "-Z", "root"]);
         c.args(["--time-stamp-precision=nano", "-w"]).arg(file);
-        let child = Kept(c.stderr(Stdio::null()).spawn().ok()?);
+        c.stderr(std::fs::File::create(words).unwrap());
+        let mut child = Kept(c.spawn().ok()?);
         let begun = Instant::now();
-        while !file.exists() && begun.elapsed() < Duration::from_secs(5) {
+        // It says so when it listens.
+        while !std::fs::read_to_string(words)
+            .unwrap()
+            .contains("listening on")
+        {
+            if child.0.try_wait().unwrap().is_some() || begun.elapsed() > Duration::from_secs(60) {
+                return None;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
-        file.exists().then_some(child)
+        Some(child)
+    }
+
+    /// Frames that the kernel dropped on their way into the cable: the receiving end's backlog was
+    /// full.
+    fn dropped(&self, device: &str) -> u64 {
+        let line = format!("cat /sys/class/net/{device}/statistics/tx_dropped");
+        let said = self.command("sh").args(["-c", &line]).output().unwrap();
+        String::from_utf8_lossy(&said.stdout)
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     fn replay(&self, file: &Path, arguments: &[&str]) {
         let done = self.tcpreplay("out", file, arguments).output().unwrap();
         assert!(done.status.success(), "{done:?}");
-        std::thread::sleep(Duration::from_millis(300));
     }
 
     fn tcpreplay(&self, device: &str, file: &Path, arguments: &[&str]) -> Command {
-        let mut c = self.command("tcpreplay");
-        c.args(["-q", "-i", device]).args(arguments).arg(file);
+        // It sleeps between packets: on a busy machine each of them would wait for its turn.
+        let mut c = self.command("nice");
+        c.args(["-n", "-10", "tcpreplay", "-q", "-i", device]);
+        c.args(arguments).arg(file);
         c
     }
 }
@@ -172,6 +179,54 @@ fn read(file: &Path) -> Report {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
+/// How fast a trace is replayed: as a share of its own pace, and slower where the kernel counted
+/// drops, as it does on a busy machine. At the last pace there must be none.
+const PACES: [&str; 4] = [
+    "--multiplier=5",
+    "--multiplier=2",
+    "--multiplier=1",
+    "--multiplier=0.3",
+];
+
+/// A trace as it was captured live, and the files of those who captured it.
+struct Heard {
+    report: Report,
+    files: Vec<PathBuf>,
+}
+
+/// Replays a trace at this pace; `None` where a frame was dropped, which whoever dropped it counted.
+fn hear(net: &Net, trace: &Path, sent: u64, pace: &str, folder: &Path) -> Option<Heard> {
+    let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
+    let (r, k) = (report.to_str().unwrap(), kept.to_str().unwrap());
+    let (other, words) = (folder.join("tcpdump.pcap"), folder.join("tcpdump.txt"));
+    let dropped = net.dropped("out");
+    let tcpdump = net.tcpdump(&other, &words);
+    let child = net.live(&["--report", r, "--write", k, "--force"]);
+    // Its pace is its own affair: what it really sent, and when, the other capture tells.
+    net.replay(trace, &["--preload-pcap", "--timer=gtod", pace]);
+    terminate(child);
+    let report = read(&report);
+    let mut drops = net.dropped("out") - dropped;
+    drops += report.capture.health.dropped_packets.unwrap();
+    let mut files = vec![kept];
+    if let Some(tcpdump) = tcpdump {
+        // It hands its last packets over once a second.
+        let begun = Instant::now();
+        while offline(&other).capture.packets < sent && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        terminate(tcpdump);
+        let words = std::fs::read_to_string(&words).unwrap();
+        let line = words.lines().find(|l| l.contains("dropped by kernel"));
+        let own: u64 = line.unwrap().split_once(' ').unwrap().0.parse().unwrap();
+        drops += own;
+        files.push(other);
+    } else {
+        skipped("another capture to compare with needs tcpdump");
+    }
+    (drops == 0).then_some(Heard { report, files })
+}
+
 #[test]
 fn the_live_report_is_the_offline_one() {
     let Some(net) = Net::new("report") else {
@@ -180,42 +235,28 @@ fn the_live_report_is_the_offline_one() {
     let folder = folder("wire");
     for name in TRACES {
         let fixture = format!("fixtures/{name}.pcap.zst");
-        let trace = plain(&fixture, &folder);
-        let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
-        let (r, k) = (report.to_str().unwrap(), kept.to_str().unwrap());
-        let other = folder.join("tcpdump.pcap");
-        let tcpdump = net.tcpdump(&other);
-        let child = net.live(&["--report", r, "--write", k, "--force"]);
-        // Its pace is its own affair: what it really sent, and when, the other capture tells.
-        net.replay(
-            &trace,
-            &["--preload-pcap", "--timer=gtod", "--multiplier=5"],
-        );
-        terminate(child);
-        let live = read(&report);
-        assert_eq!(live.capture.health.dropped_packets, Some(0));
+        let file = plain(&fixture, &folder);
+        let trace = offline(&path(&fixture));
+        let sent = trace.capture.packets;
+        let heard = PACES
+            .iter()
+            .find_map(|pace| hear(&net, &file, sent, pace, &folder));
+        let Heard {
+            report: live,
+            files,
+        } = heard.expect("frames are dropped at every pace");
 
         // Offline, of the frames that it kept, and of those that tcpdump captured beside it, with
         // the same stamps of the kernel: nothing differs.
         let json = |r: &Report| serde_json::to_value(&r.migrations).unwrap();
-        let mut captures = vec![kept.clone()];
-        if let Some(tcpdump) = tcpdump {
-            // It hands its last packets over once a second.
-            std::thread::sleep(Duration::from_millis(1500));
-            terminate(tcpdump);
-            captures.push(other);
-        } else {
-            skipped("another capture to compare with needs tcpdump");
-        }
-        for file in captures {
+        for file in files {
             let same = offline(&file);
             assert_eq!(live.capture.packets, same.capture.packets, "{file:?}");
             assert_eq!(json(&live), json(&same), "{file:?}");
         }
 
         // Of the trace: the same but for the times.
-        let trace = offline(&path(&fixture));
-        assert_eq!(live.capture.packets, trace.capture.packets);
+        assert_eq!(live.capture.packets, sent);
         assert_eq!(live.migrations.len(), trace.migrations.len());
         for (a, b) in live.migrations.iter().zip(&trace.migrations) {
             assert_eq!(a.guest.name, b.guest.name);
@@ -274,35 +315,37 @@ fn several_devices_are_one_capture() {
     }
     let (report, kept) = (folder.join("report.json"), folder.join("kept.pcapng"));
     let (r, k) = (report.to_str().unwrap(), kept.to_str().unwrap());
-    let arguments = ["-i", "tap", "-i", "tap2", "--report", r, "--write", k];
-    let child = net.live_on(&arguments);
-    net.wait_for("ip -d link show tap2", "promiscuity 1");
-    let replays: Vec<_> = devices
-        .iter()
-        .zip(&files)
-        .map(|(device, file)| {
-            let mut c = net.tcpreplay(device, file, &["--preload-pcap"]);
-            Kept(
-                c.stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap(),
-            )
-        })
-        .collect();
-    for mut r in replays {
-        assert!(r.wait().success());
-    }
-    std::thread::sleep(Duration::from_millis(300));
-    terminate(child);
-    let live = read(&report);
+    let arguments = [
+        "-i", "tap", "-i", "tap2", "--report", r, "--write", k, "--force",
+    ];
+    let hear = |pace: &&str| {
+        let dropped = || devices.iter().map(|d| net.dropped(d)).sum::<u64>();
+        let before = dropped();
+        let child = net.live_on(&arguments);
+        let replays: Vec<_> = devices
+            .iter()
+            .zip(&files)
+            .map(|(device, file)| {
+                let mut c = net.tcpreplay(device, file, &["--preload-pcap", pace]);
+                c.stdout(Stdio::null()).stderr(Stdio::null());
+                Kept(c.spawn().unwrap())
+            })
+            .collect();
+        for mut r in replays {
+            assert!(r.wait_for(Duration::from_secs(300)).success());
+        }
+        terminate(child);
+        let live = read(&report);
+        let drops = live.capture.health.dropped_packets.unwrap() + dropped() - before;
+        (drops == 0).then_some(live)
+    };
+    let live = PACES[2..].iter().find_map(hear);
+    let live = live.expect("frames are dropped at every pace");
     assert_eq!(live.capture.files, ["tap", "tap2"]);
-    assert_eq!(live.capture.health.dropped_packets, Some(0));
     let all: u64 = files.iter().map(|f| offline(f).capture.packets).sum();
     assert_eq!(live.capture.packets, all);
     let same = offline(&kept);
     assert_eq!(same.capture.packets, all);
-    assert!(!same.capture.health.oddities.contains_key("time-steps-back"));
     let json = |r: &Report| serde_json::to_value(&r.migrations).unwrap();
     assert_eq!(json(&live), json(&same));
     // How the two replays keep pace with each other is the machine's affair, so that the stream may
@@ -386,8 +429,7 @@ fn a_dpmi_stream_to_a_group() {
     assert!(sent > 1);
     let report = folder.join("report.json");
     let r = report.to_str().unwrap();
-    let child = net.start(&["--dpmi", "udp://239.0.0.1:2064", "--report", r]);
-    net.wait_for("ip maddress show dev tap", "239.0.0.1");
+    let child = net.live_on(&["--dpmi", "udp://239.0.0.1:2064", "--report", r]);
     net.replay(&file, &["--mbps=10"]);
     terminate(child);
     let live = read(&report).capture;
@@ -512,7 +554,7 @@ fn root_is_given_up() {
         if uid.split_whitespace().skip(1).all(|id| id == "65534") {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "{uid}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{uid}");
         std::thread::sleep(Duration::from_millis(20));
     }
     terminate(child);
