@@ -42,9 +42,14 @@ fn offline(file: &std::path::Path) -> Report {
     analysis::analyze(&mut capture, |_| true).unwrap()
 }
 
+/// A path in the tests' own folder.
+fn path_in_target(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 /// A folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let folder = path_in_target(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use phasescope::capture::{Capture, Format, Interface, LinkType, Options, write::Writer};
 use phasescope::report::Report;
 
-use crate::{Kept, TRACES, folder, offline, path, skipped};
+use crate::{Kept, TRACES, folder, offline, path, path_in_target, skipped};
 
 const LOST: &str = "dpmi-measurement-frames-lost";
 
@@ -75,9 +75,28 @@ impl Net {
         self.live_on(&[&["--interface", "tap"], arguments].concat())
     }
 
+    /// Where the lines of the latest one are.
+    fn told(&self) -> PathBuf {
+        path_in_target(&format!("told-{}", self.0)).join("lines.ndjson")
+    }
+
+    /// Packets that the latest one captured and could not record in time.
+    fn not_recorded(&self) -> u64 {
+        let lines = std::fs::read_to_string(self.told()).unwrap();
+        let lines = lines
+            .lines()
+            .rev()
+            .map(|l| serde_json::from_str(l).unwrap());
+        let told = lines
+            .into_iter()
+            .find(|v: &serde_json::Value| v["type"] == "dropped");
+        told.map_or(0, |v| v["recorder"].as_u64().unwrap())
+    }
+
     /// It captures, behind its filter, when it has told its first line.
     fn live_on(&self, arguments: &[&str]) -> Kept {
-        let told = folder(&format!("told-{}", self.0)).join("lines.ndjson");
+        folder(&format!("told-{}", self.0));
+        let told = self.told();
         let mut live = self.headless(arguments);
         live.stdout(std::fs::File::create(&told).unwrap());
         let mut child = Kept(live.spawn().unwrap());
@@ -206,7 +225,7 @@ fn hear(net: &Net, trace: &Path, sent: u64, pace: &str, folder: &Path) -> Option
     net.replay(trace, &["--preload-pcap", "--timer=gtod", pace]);
     terminate(child);
     let report = read(&report);
-    let mut drops = net.dropped("out") - dropped;
+    let mut drops = net.dropped("out") - dropped + net.not_recorded();
     drops += report.capture.health.dropped_packets.unwrap();
     let mut files = vec![kept];
     if let Some(tcpdump) = tcpdump {
@@ -336,7 +355,8 @@ fn several_devices_are_one_capture() {
         }
         terminate(child);
         let live = read(&report);
-        let drops = live.capture.health.dropped_packets.unwrap() + dropped() - before;
+        let mut drops = live.capture.health.dropped_packets.unwrap() + dropped() - before;
+        drops += net.not_recorded();
         (drops == 0).then_some(live)
     };
     let live = PACES[2..].iter().find_map(hear);
